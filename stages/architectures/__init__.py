@@ -1,0 +1,68 @@
+"""Encoders: a backbone of a named architecture, behind its input contract.
+
+An architecture's name begins with its family, which is a module here: ``resnet18_x0.5`` is built by ``resnet.py``. A
+family's ``build(name)`` returns a backbone, images [B, 3, S, S] to embeddings [B, D], with D in ``dimension``.
+"""
+
+import re
+
+import torch
+from torch import Tensor, nn
+
+from stages import architectures, plugins
+from stages.artifacts.weights import InputContract
+from stages.errors import UserError
+
+
+class Backbone(nn.Module):
+    """Normalised images [B, 3, S, S] to embeddings [B, ``dimension``]."""
+
+    dimension: int
+
+
+class Encoder(nn.Module):
+    """A backbone that takes images in 0..1 and normalises them itself, so that every encoder can see the same crop."""
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, backbone: Backbone, contract: InputContract) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.contract = contract
+        self.register_buffer("mean", torch.tensor(contract.mean).view(3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(contract.std).view(3, 1, 1), persistent=False)
+
+    @property
+    def dimension(self) -> int:
+        return self.backbone.dimension
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Images [B, 3, S, S] in 0..1 to embeddings [B, D], neither normalised nor projected."""
+        embeddings: Tensor = self.backbone((images - self.mean) / self.std)
+        return embeddings
+
+
+def family(name: str) -> str:
+    """The family an architecture's name begins with: the letters before the first digit, dash or underscore."""
+    return re.split(r"[^a-z]", name, maxsplit=1)[0]
+
+
+def build(name: str, contract: InputContract) -> Encoder:
+    """A freshly initialised encoder of the architecture ``name``."""
+    module = plugins.module(architectures, "architecture family", family(name))
+    return Encoder(module.build(name), contract)
+
+
+def load(name: str, contract: InputContract, state: dict[str, Tensor], where: str) -> Encoder:
+    """An encoder with the given backbone weights; every key must be there, none may be left over."""
+    encoder = build(name, contract)
+    expected, found = set(encoder.backbone.state_dict()), set(state)
+    if expected != found:
+        odd = sorted(expected ^ found)
+        raise UserError(
+            f"{where}: not the weights of a {name}: {len(expected - found)} tensors missing, {len(found - expected)} "
+            f"too many, the first is {odd[0]!r}"
+        )
+    encoder.backbone.load_state_dict(state)
+    return encoder

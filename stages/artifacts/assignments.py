@@ -1,0 +1,87 @@
+"""Cluster assignments: the cluster of every train and val image, for one or more k-means runs."""
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stages.artifacts.atomic import atomic_with_digest
+from stages.artifacts.embeddings import Embeddings
+from stages.artifacts.hdf5 import open_complete
+from stages.artifacts.weights import EncoderCard
+
+
+@dataclasses.dataclass(frozen=True)
+class Assignments:
+    """``train`` [R, N] and ``val`` [R, M]: the cluster of each image in each of R runs; with the images' labels."""
+
+    train: NDArray[np.int32]
+    val: NDArray[np.int32]
+    train_labels: NDArray[np.int64]
+    val_labels: NDArray[np.int64]
+    classes: tuple[str, ...]
+    clusters: int
+    seeds: tuple[int, ...]
+    card: EncoderCard
+    dataset: str
+    dataset_fingerprint: str
+
+    @classmethod
+    def of(
+        cls,
+        train: Embeddings,
+        val: Embeddings,
+        clusters: int,
+        seeds: Sequence[int],
+        train_runs: Sequence[NDArray[np.int64]],
+        val_runs: Sequence[NDArray[np.int64]],
+    ) -> "Assignments":
+        return cls(
+            train=np.stack(train_runs).astype(np.int32),
+            val=np.stack(val_runs).astype(np.int32),
+            train_labels=train.labels,
+            val_labels=val.labels,
+            classes=train.classes,
+            clusters=clusters,
+            seeds=tuple(seeds),
+            card=train.card,
+            dataset=train.dataset,
+            dataset_fingerprint=train.dataset_fingerprint,
+        )
+
+
+ARRAYS = ("train", "val", "train_labels", "val_labels")
+
+
+def write_assignments(path: Path, assignments: Assignments) -> None:
+    import h5py
+
+    with atomic_with_digest(path) as temporary, h5py.File(temporary, "w") as file:
+        for name in ARRAYS:
+            file[name] = getattr(assignments, name)
+        file.attrs.update(
+            kind="assignments",
+            classes=list(assignments.classes),
+            clusters=assignments.clusters,
+            seeds=list(assignments.seeds),
+            encoder=assignments.card.to_json(),
+            dataset=assignments.dataset,
+            dataset_fingerprint=assignments.dataset_fingerprint,
+            complete=True,
+        )
+
+
+def read_assignments(path: Path) -> Assignments:
+    with open_complete(path, "assignments") as file:
+        attributes = file.attrs
+        return Assignments(
+            **{name: file[name][:] for name in ARRAYS},
+            classes=tuple(attributes["classes"]),
+            clusters=int(attributes["clusters"]),
+            seeds=tuple(int(seed) for seed in attributes["seeds"]),
+            card=EncoderCard.from_json(attributes["encoder"]),
+            dataset=attributes["dataset"],
+            dataset_fingerprint=attributes["dataset_fingerprint"],
+        )

@@ -1,0 +1,41 @@
+"""Files that exist only when they are whole."""
+
+import contextlib
+import hashlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+
+@contextlib.contextmanager
+def atomic(path: Path) -> Iterator[Path]:
+    """Yield a temporary name beside ``path``; it becomes ``path`` if the block ends well and vanishes if not."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.partial")
+    try:
+        yield temporary
+        with temporary.open("rb+") as file:
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+@contextlib.contextmanager
+def atomic_with_digest(path: Path) -> Iterator[Path]:
+    """Like `atomic`, and leave the content's sha256 in ``<path>.sha256`` (as ``sha256sum`` writes it).
+
+    The digest is what the workflow compares: a large file's date says nothing about its content.
+    """
+    with atomic(path) as temporary:
+        yield temporary
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    write_text(path.with_name(f"{path.name}.sha256"), f"{digest}  {path.name}\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a small text file whole."""
+    with atomic(path) as temporary:
+        temporary.write_text(text)

@@ -1,0 +1,130 @@
+"""Embedding caches: one HDF5 file for an encoder and a split, read through a memory map."""
+
+import contextlib
+import dataclasses
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stages.artifacts.atomic import atomic_with_digest
+from stages.artifacts.hdf5 import open_complete
+from stages.artifacts.weights import EncoderCard
+from stages.errors import UserError
+
+
+@dataclasses.dataclass(frozen=True)
+class Embeddings:
+    """``vectors`` [N, D] (a read-only memory map, usually float16) and ``labels`` [N], with where they come from."""
+
+    path: Path
+    vectors: NDArray[np.floating]
+    labels: NDArray[np.int64]
+    classes: tuple[str, ...]
+    card: EncoderCard
+    weights: str
+    dataset: str
+    split: str
+    dataset_fingerprint: str
+    transform: str
+
+    def unit(self) -> NDArray[np.float32]:
+        """The vectors as float32, l2-normalised row by row; a zero or non-finite vector is an error."""
+        return unit_rows(self.vectors, str(self.path))
+
+
+def unit_rows(vectors: NDArray[np.floating], where: str) -> NDArray[np.float32]:
+    """Rows [N, D] scaled to unit l2 norm in float32.
+
+    Raises:
+        UserError: a row has zero or non-finite norm; ``where`` and the row are named.
+    """
+    rows = np.array(vectors, dtype=np.float32)
+    norms = np.linalg.norm(rows, axis=1, keepdims=True)
+    bad = np.flatnonzero(~(np.isfinite(norms[:, 0]) & (norms[:, 0] > 0)))
+    if bad.size:
+        raise UserError(
+            f"{where}: {bad.size} of {len(rows)} vectors have zero or non-finite norm, the first is row {bad[0]} "
+            f"({norms[bad[0], 0]}); cosine similarity needs non-zero vectors: the encoder has collapsed or diverged"
+        )
+    rows /= norms
+    return rows
+
+
+@contextlib.contextmanager
+def writing_embeddings(
+    path: Path,
+    shape: tuple[int, int],
+    dtype: str,
+    *,
+    labels: NDArray[np.int64],
+    classes: tuple[str, ...],
+    card: EncoderCard,
+    weights: str,
+    dataset: str,
+    split: str,
+    dataset_fingerprint: str,
+    transform: str,
+) -> Iterator[Callable[[int, NDArray[np.floating]], None]]:
+    """Yield ``write(start, rows)``; the file appears, marked complete, when the block ends well."""
+    import h5py
+
+    with atomic_with_digest(path) as temporary, h5py.File(temporary, "w") as file:
+        # Contiguous storage is what lets readers memory-map the vectors, so that workers share one copy.
+        vectors = file.create_dataset("embeddings", shape=shape, dtype=dtype)
+        file["labels"] = labels
+        file.attrs.update(
+            kind="embeddings",
+            classes=list(classes),
+            encoder=card.to_json(),
+            weights=weights,
+            dataset=dataset,
+            split=split,
+            dataset_fingerprint=dataset_fingerprint,
+            transform=transform,
+        )
+
+        def write(start: int, rows: NDArray[np.floating]) -> None:
+            vectors[start : start + len(rows)] = rows
+
+        yield write
+        file.attrs["complete"] = True
+
+
+def read_embeddings(path: Path) -> Embeddings:
+    """Open a cache; nothing is read but labels and attributes."""
+    with open_complete(path, "embeddings") as file:
+        stored = file["embeddings"]
+        offset = stored.id.get_offset()
+        vectors = (
+            np.memmap(path, dtype=stored.dtype, mode="r", offset=offset, shape=stored.shape) if offset else stored[:]
+        )
+        attributes = file.attrs
+        return Embeddings(
+            path=path,
+            vectors=vectors,
+            labels=file["labels"][:],
+            classes=tuple(attributes["classes"]),
+            card=EncoderCard.from_json(attributes["encoder"]),
+            weights=attributes["weights"],
+            dataset=attributes["dataset"],
+            split=attributes["split"],
+            dataset_fingerprint=attributes["dataset_fingerprint"],
+            transform=attributes["transform"],
+        )
+
+
+def read_pair(train: Path, val: Path) -> tuple[Embeddings, Embeddings]:
+    """A train and a val cache that belong together: one encoder's weights, one dataset, its two splits."""
+    pair = read_embeddings(train), read_embeddings(val)
+    for key, what in (("weights", "weights"), ("dataset_fingerprint", "dataset"), ("transform", "view")):
+        first, second = (getattr(embeddings, key) for embeddings in pair)
+        if first != second:
+            raise UserError(
+                f"{train} and {val} do not belong together: made with {what} {first} and {second}; "
+                f"expected two splits embedded by the same encoder"
+            )
+    if pair[0].split == pair[1].split:
+        raise UserError(f"{train} and {val} are the same split, {pair[0].split}: evaluating on the training images")
+    return pair

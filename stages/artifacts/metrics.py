@@ -1,0 +1,68 @@
+"""An evaluation's result: a small JSON file of numbers, and everything needed to read them rightly."""
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from stages.artifacts.atomic import write_text
+from stages.artifacts.embeddings import Embeddings
+from stages.errors import UserError
+
+
+@dataclasses.dataclass(frozen=True)
+class Metrics:
+    """``values`` in percent; ``deviations`` over the ``seeds``, for the values that were repeated."""
+
+    encoder: Mapping[str, Any]
+    dataset: str
+    evaluation: str
+    protocol: str
+    values: Mapping[str, float]
+    deviations: Mapping[str, float]
+    n: Mapping[str, int]
+    seeds: tuple[int, ...]
+    options: Mapping[str, Any]
+    wall_time_s: float
+
+
+def metrics_of(
+    train: Embeddings,
+    val: Embeddings,
+    *,
+    evaluation: str,
+    protocol: str,
+    values: Mapping[str, float],
+    deviations: Mapping[str, float],
+    seeds: tuple[int, ...],
+    options: Any,
+    wall_time_s: float,
+) -> Metrics:
+    """The metrics of an evaluation that compares val with train embeddings."""
+    return Metrics(
+        encoder=json.loads(val.card.to_json()),
+        dataset=val.dataset,
+        evaluation=evaluation,
+        protocol=protocol,
+        values=values,
+        deviations=deviations,
+        n={"train": len(train.labels), "val": len(val.labels)},
+        seeds=seeds,
+        options=dataclasses.asdict(options),
+        wall_time_s=round(wall_time_s, 3),
+    )
+
+
+def write_metrics(path: Path, metrics: Metrics) -> None:
+    write_text(path, json.dumps(dataclasses.asdict(metrics), indent=2, sort_keys=True) + "\n")
+
+
+def read_metrics(path: Path) -> Metrics:
+    try:
+        fields = json.loads(path.read_text())
+        return Metrics(**{**fields, "seeds": tuple(fields["seeds"])})
+    except (json.JSONDecodeError, TypeError, KeyError) as error:
+        raise UserError(
+            f"{path}: not a metrics file of ours ({error}); delete it and run the evaluation again"
+        ) from error

@@ -1,0 +1,107 @@
+"""An encoder's weights file: the backbone's tensors and, beside them, what is needed to rebuild and to trust it."""
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from stages.artifacts.atomic import atomic_with_digest
+from stages.errors import UserError
+
+if TYPE_CHECKING:
+    import torch
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+@dataclasses.dataclass(frozen=True)
+class InputContract:
+    """What an encoder expects: square images of ``size`` pixels, normalised by ``mean`` and ``std`` (RGB, 0..1)."""
+
+    size: int
+    mean: tuple[float, float, float] = IMAGENET_MEAN
+    std: tuple[float, float, float] = IMAGENET_STD
+
+
+@dataclasses.dataclass(frozen=True)
+class EncoderCard:
+    """An encoder's name, architecture, embedding dimension, input contract, and how it came to be.
+
+    ``origin`` holds ``way`` (fetch, pretrain, distill), ``method``, ``dataset``, ``seed``; a student's, ``teacher``.
+    """
+
+    name: str
+    architecture: str
+    dimension: int
+    contract: InputContract
+    origin: Mapping[str, Any]
+
+    def to_json(self) -> str:
+        return json.dumps(dataclasses.asdict(self), sort_keys=True)
+
+    @classmethod
+    def from_json(cls, text: str) -> "EncoderCard":
+        fields = json.loads(text)
+        contract = fields.pop("contract")
+        return cls(
+            contract=InputContract(contract["size"], tuple(contract["mean"]), tuple(contract["std"])),
+            **fields,
+        )
+
+
+def save_weights(path: Path, state: Mapping[str, "torch.Tensor"], card: EncoderCard) -> None:
+    """Write the backbone's tensors, in the architecture's own key names, and the card as metadata."""
+    from safetensors.torch import save
+
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
+    with atomic_with_digest(path) as temporary:
+        temporary.write_bytes(save(tensors, metadata={"encoder": card.to_json()}))
+
+
+def read_card(path: Path) -> EncoderCard:
+    """The card alone, without reading the tensors."""
+    from safetensors import safe_open
+
+    with _refusing_damage(path), safe_open(path, framework="numpy") as file:
+        metadata = file.metadata() or {}
+    if "encoder" not in metadata:
+        raise UserError(f"{path}: has no encoder card; expected a weights file written by pretrain, distill or fetch")
+    return EncoderCard.from_json(metadata["encoder"])
+
+
+def load_weights(path: Path) -> tuple[dict[str, "torch.Tensor"], EncoderCard]:
+    """The tensors and the card."""
+    from safetensors.torch import load_file
+
+    card = read_card(path)
+    with _refusing_damage(path):
+        return load_file(path), card
+
+
+def digest_of(path: Path) -> str:
+    """The file's sha256, by which embeddings know the weights that made them."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+class _refusing_damage:  # noqa: N801 (reads as a context manager function)
+    """Turn safetensors' errors about a damaged file into one line that names it."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        if not path.exists():
+            raise UserError(f"{path}: no such weights file")
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
+        from safetensors import SafetensorError
+
+        if isinstance(error, SafetensorError):
+            raise UserError(
+                f"{self.path}: not a whole safetensors file ({error}); delete it and run the stage that makes it again"
+            ) from error

@@ -1,0 +1,82 @@
+"""k-means on an encoder's train embeddings, with the val embeddings assigned to the nearest centroid.
+
+    python -m stages.cluster --train teacher-train.h5 --val teacher-val.h5 --clusters 10 --assignments clusters.h5
+
+The settings are CompRess's: l2-normalised embeddings, faiss's k-means with 20 iterations on all images, from seeds that
+count up from faiss's own 1234. The result feeds cluster alignment, and later cluster classification.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from stages.command_line import add_options, parser_of, read_options, run
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    clusters: Annotated[int, "k; the paper uses as many as ImageNet has classes"] = 1000
+    runs: Annotated[int, "k-means runs, each from its own seed"] = 1
+    iterations: Annotated[int, "of each run"] = 20
+    seed: Annotated[int, "of the first run; the others count up from it"] = 1234
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    parser = parser_of(__doc__)
+    parser.add_argument("--train", type=Path, required=True, help="the encoder's train embeddings")
+    parser.add_argument("--val", type=Path, required=True, help="the encoder's val embeddings")
+    parser.add_argument("--assignments", type=Path, required=True, help="the cluster of each image, to write")
+    add_options(parser, Options)
+    arguments = parser.parse_args(argv)
+
+    from stages.artifacts.assignments import Assignments, write_assignments
+    from stages.artifacts.embeddings import read_pair
+    from stages.progress import track
+
+    options = read_options(Options, arguments)
+    train, val = read_pair(arguments.train, arguments.val)
+    points, queries = train.unit(), val.unit()
+    seeds = tuple(range(options.seed, options.seed + options.runs))
+    runs = [
+        kmeans(points, queries, options, seed, str(arguments.train))
+        for seed in track(seeds, f"{options.clusters}-means on {train.card.name}", total=len(seeds), unit="runs")
+    ]
+    train_runs, val_runs = zip(*runs, strict=True)
+    write_assignments(arguments.assignments, Assignments.of(train, val, options.clusters, seeds, train_runs, val_runs))
+
+
+def kmeans(
+    points: "NDArray[np.float32]", queries: "NDArray[np.float32]", options: Options, seed: int, where: str
+) -> tuple["NDArray[np.int64]", "NDArray[np.int64]"]:
+    """The clusters of ``points`` [N, D] by k-means, and those of ``queries`` [M, D] by the nearest centroid."""
+    import faiss
+    import numpy as np
+
+    from stages.errors import UserError
+    from stages.search import on_gpus
+
+    if options.clusters > len(points):
+        raise UserError(f"{where}: {options.clusters} clusters asked for, but there are {len(points)} images")
+    parameters = faiss.ClusteringParameters()
+    parameters.niter, parameters.seed = options.iterations, seed
+    # All points count, and few points a centroid are no reason for a warning.
+    parameters.max_points_per_centroid, parameters.min_points_per_centroid = 10_000_000, 1
+    clustering = faiss.Clustering(points.shape[1], options.clusters, parameters)
+    index = on_gpus(faiss.IndexFlatL2(points.shape[1]))
+    clustering.train(points, index)
+    of_points, of_queries = (index.search(rows, 1)[1][:, 0] for rows in (points, queries))
+    if empty := options.clusters - len(np.unique(of_points)):
+        raise UserError(
+            f"{where}: {empty} of {options.clusters} clusters are empty (k-means seed {seed}): the embeddings have "
+            f"fewer distinct points; ask for fewer clusters, or look whether the encoder has collapsed"
+        )
+    return of_points, of_queries
+
+
+if __name__ == "__main__":
+    run(main)

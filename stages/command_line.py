@@ -1,0 +1,136 @@
+"""What every stage's command line shares: options from a dataclass, one-line errors, plain log lines."""
+
+import argparse
+import dataclasses
+import errno
+import logging
+import os
+import signal
+import sys
+import types
+import typing
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+from stages import plugins
+from stages.errors import UserError
+
+T = TypeVar("T")
+
+logger = logging.getLogger("stages")
+
+NO_SPACE = (f"[Errno {errno.ENOSPC}]", f"errno = {errno.ENOSPC}", f"os error {errno.ENOSPC}", "No space left on device")
+
+
+def parser_of(module_docstring: str | None) -> argparse.ArgumentParser:
+    """A parser whose help is the stage's own docstring."""
+    return argparse.ArgumentParser(
+        description=module_docstring, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+
+
+def add_options(parser: argparse.ArgumentParser, options: type) -> None:
+    """Add a flag for each field of the dataclass ``options``: its type, default and help are the field's own."""
+    group = parser.add_argument_group("options")
+    hints = typing.get_type_hints(options, include_extras=True)
+    for field in dataclasses.fields(options):
+        kind, help_text = typing.get_args(hints[field.name])
+        flag = f"--{field.name.replace('_', '-')}"
+        required = field.default is dataclasses.MISSING
+        default = None if required else field.default
+        text = f"{help_text} (default: {_shown(default)})".replace("%", "%%")
+        group.add_argument(flag, default=default, help=text, required=required, **_argument_of(kind))
+
+
+def _argument_of(kind: Any) -> dict[str, Any]:
+    """How argparse reads a value of this type."""
+    origin = typing.get_origin(kind)
+    if origin is typing.Literal:
+        return {"choices": typing.get_args(kind)}
+    if origin is tuple:
+        return {"type": typing.get_args(kind)[0], "nargs": "*", "metavar": "VALUE"}
+    if kind is bool:
+        return {"type": _boolean, "metavar": "true|false"}
+    return {"type": kind, "metavar": kind.__name__.upper()}
+
+
+def _boolean(text: str) -> bool:
+    if text.lower() not in ("true", "false"):
+        raise argparse.ArgumentTypeError(f"expected true or false, got {text!r}")
+    return text.lower() == "true"
+
+
+def _shown(value: Any) -> str:
+    return (
+        " ".join(map(str, value))
+        if isinstance(value, tuple)
+        else str(value).lower()
+        if isinstance(value, bool)
+        else str(value)
+    )
+
+
+def add_plugin(
+    parser: argparse.ArgumentParser, argv: Sequence[str] | None, package: types.ModuleType, flag: str
+) -> types.ModuleType:
+    """Add ``--<flag> NAME`` and the options of the module of that name; call it after all other arguments are added.
+
+    Without a name there are no options to show: then the parser's own help, or its error, ends the program.
+    """
+    known = ", ".join(plugins.names(package))
+    parser.add_argument(f"--{flag}", required=True, metavar="NAME", help=f"{known}; with --help, shows its options too")
+    early = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    early.add_argument(f"--{flag}")
+    name = getattr(early.parse_known_args(argv)[0], flag)
+    if name is None:
+        parser.parse_args(argv)
+    found = plugins.module(package, flag, name)
+    add_options(parser, found.Options)
+    return found
+
+
+def add_evaluation_arguments(parser: argparse.ArgumentParser) -> None:
+    """What every evaluation of a train and a val cache takes."""
+    parser.add_argument("--train", type=Path, required=True, help="the encoder's train embeddings")
+    parser.add_argument("--val", type=Path, required=True, help="the encoder's val embeddings")
+    parser.add_argument("--metrics", type=Path, required=True, help="the JSON file to write")
+    parser.add_argument("--name", help="the evaluation's name in tables (default: the stage's)")
+
+
+def read_options(options: Callable[..., T], arguments: argparse.Namespace) -> T:
+    """The dataclass ``options`` filled from the parsed arguments."""
+    values = {field.name: getattr(arguments, field.name) for field in dataclasses.fields(options)}  # type: ignore[arg-type]
+    return options(**{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()})
+
+
+def run(main: Callable[[Sequence[str] | None], None]) -> None:
+    """Run a stage: a user's error ends in one line and status 1, ours in a traceback.
+
+    ``DISTILLERY_TRACEBACK=1`` shows the traceback of a user's error as well.
+    """
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    signal.signal(signal.SIGTERM, _leave)
+    try:
+        main(None)
+    except (UserError, OSError, RuntimeError) as error:
+        message = _message_of(error)
+        if message is None or os.environ.get("DISTILLERY_TRACEBACK"):
+            raise
+        sys.exit(f"error: {message}")
+
+
+def _message_of(error: Exception) -> str | None:
+    """The one line for an error the user can mend, None for one of ours."""
+    if isinstance(error, UserError):
+        return str(error)
+    if any(sign in str(error) for sign in NO_SPACE):
+        return f"the disk is full ({error}); nothing half-written was kept: free some space and run again"
+    if isinstance(error, (FileNotFoundError, PermissionError, IsADirectoryError)) and error.filename:
+        return f"cannot use {error.filename}: {error.strerror}"
+    return None
+
+
+def _leave(signum: int, frame: types.FrameType | None) -> None:
+    """End as the shell reports a terminated program, through the clean-up of everything half-written."""
+    sys.exit(128 + signum)

@@ -1,0 +1,45 @@
+"""How a dataset's images are varied in training, one module an augmentation, and how they are shown in evaluation."""
+
+import torch
+from torch import Tensor
+
+from stages import plugins
+from stages.datasets import augmentations
+
+
+class Augmentation:
+    """An augmentation at one image size. Images are RGB; normalisation is the encoder's own (`stages.architectures`).
+
+    ``sample`` runs once per image and view where images are read, ``batch`` on the whole batch where the model is;
+    ``center`` is the one view without chance, for embeddings and evaluation. Chance is torch's global generator alone,
+    which its callers seed by position: so a resumed run sees what an unbroken one would have seen.
+    """
+
+    sample_is_random: bool
+    transform: str
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+
+    def sample(self, image: Tensor) -> Tensor:
+        """A decoded image, uint8 [3, H, W], to a crop, uint8 [3, size, size]."""
+        raise NotImplementedError
+
+    def batch(self, images: Tensor) -> Tensor:
+        """Crops, float32 [B, 3, size, size] in 0..1, to augmented crops of the same shape and range."""
+        return images
+
+    def center(self, image: Tensor) -> Tensor:
+        """A decoded image, uint8 [3, H, W], to its evaluation view, uint8 [3, size, size]."""
+        raise NotImplementedError
+
+
+def to_float(images: Tensor) -> Tensor:
+    """uint8 0..255 to float32 0..1."""
+    return images.to(torch.float32) / 255
+
+
+def named(name: str, size: int) -> Augmentation:
+    """The augmentation called ``name``, for images of ``size`` pixels."""
+    module = plugins.module(augmentations, "augmentation", name)
+    return plugins.class_in(module, Augmentation)(size)

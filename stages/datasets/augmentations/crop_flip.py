@@ -1,0 +1,27 @@
+"""CompRess's augmentation: a random resized crop and a horizontal flip (section 4; no colour jitter)."""
+
+import torch
+from torch import Tensor
+from torchvision.transforms.v2 import RandomResizedCrop
+from torchvision.transforms.v2 import functional as F
+
+from stages.datasets.augmentations import Augmentation
+
+
+class CropFlip(Augmentation):
+    """Crops of 8 to 100% of the area, flips with probability 1/2; evaluated on the centre of a 256/224 larger image."""
+
+    sample_is_random = True
+    transform = "resize 256/224, centre crop"
+
+    def __init__(self, size: int) -> None:
+        super().__init__(size)
+        self.crop = RandomResizedCrop(size, antialias=True)
+
+    def sample(self, image: Tensor) -> Tensor:
+        crop = self.crop(image)
+        return F.horizontal_flip(crop) if torch.rand(()) < 0.5 else crop
+
+    def center(self, image: Tensor) -> Tensor:
+        resized = F.resize(image, [round(self.size * 256 / 224)], antialias=True)
+        return F.center_crop(resized, [self.size, self.size])

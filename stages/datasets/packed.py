@@ -1,0 +1,102 @@
+"""Packed datasets: a split's encoded images in one HDF5 file, read through a memory map."""
+
+import contextlib
+import dataclasses
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stages.artifacts.atomic import atomic_with_digest
+from stages.artifacts.hdf5 import open_complete
+from stages.datasets.sources import Split
+from stages.errors import UserError
+from stages.progress import track
+
+if TYPE_CHECKING:
+    import h5py
+    import torch
+
+
+@dataclasses.dataclass(frozen=True)
+class PackedImages:
+    """A split: image i is the encoded bytes ``blob[offsets[i]:offsets[i + 1]]``, its class ``labels[i]``."""
+
+    path: Path
+    blob: NDArray[np.uint8]
+    offsets: NDArray[np.int64]
+    labels: NDArray[np.int64]
+    classes: tuple[str, ...]
+    name: str
+    split: str
+    fingerprint: str
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def encoded(self, index: int) -> NDArray[np.uint8]:
+        """The bytes of image ``index``'s file."""
+        return np.array(self.blob[self.offsets[index] : self.offsets[index + 1]])
+
+    def image(self, index: int) -> "torch.Tensor":
+        """Image ``index`` decoded, uint8 [3, H, W]; one that does not decode is an error that names it."""
+        import torch
+        from torchvision.io import ImageReadMode, decode_image
+
+        try:
+            return decode_image(torch.from_numpy(self.encoded(index)), mode=ImageReadMode.RGB)
+        except RuntimeError as error:
+            raise UserError(f"{self.path}: image {index} does not decode ({error}); mend it in the source") from error
+
+
+def read_pack(path: Path) -> PackedImages:
+    """Open a packed split; the images stay on disk until they are asked for."""
+    with open_complete(path, "dataset") as file:
+        blob = file["images"]
+        return PackedImages(
+            path=path,
+            blob=np.memmap(path, dtype=np.uint8, mode="r", offset=blob.id.get_offset(), shape=blob.shape),
+            offsets=file["offsets"][:],
+            labels=file["labels"][:],
+            classes=tuple(file.attrs["classes"]),
+            name=file.attrs["name"],
+            split=file.attrs["split"],
+            fingerprint=file.attrs["fingerprint"],
+        )
+
+
+def write_packs(splits: Mapping[Path, tuple[str, Split]], *, name: str, source: str) -> None:
+    """Write a dataset's splits, ``{path: (split name, split)}``, all of them or none.
+
+    Both files carry one ``fingerprint``, of all images and labels of all splits: what was made from either split can
+    tell whether it belongs to the other.
+    """
+    import h5py
+
+    fingerprint = hashlib.sha256()
+    with contextlib.ExitStack() as stack:
+        files = []
+        for path, (split_name, split) in splits.items():
+            if not len(split.labels):
+                raise UserError(f"dataset {name}: its {split_name} split is empty; expected at least one image")
+            file = stack.enter_context(h5py.File(stack.enter_context(atomic_with_digest(path)), "w"))
+            _write_images(file, split, fingerprint, f"packing {name} {split_name}")
+            file.attrs.update(kind="dataset", name=name, split=split_name, source=source, classes=list(split.classes))
+            files.append(file)
+        for file in files:
+            file.attrs.update(fingerprint=fingerprint.hexdigest(), complete=True)
+
+
+def _write_images(file: "h5py.File", split: Split, fingerprint: "hashlib._Hash", what: str) -> None:
+    """Lay the images end to end, in the order of the source, and add them to the fingerprint."""
+    offsets = np.concatenate([[0], np.cumsum(split.sizes)]).astype(np.int64)
+    blob = file.create_dataset("images", shape=(int(offsets[-1]),), dtype=np.uint8)
+    file["offsets"] = offsets
+    file["labels"] = split.labels
+    fingerprint.update(split.labels.tobytes())
+    for index, image in enumerate(track(split.images, what, total=len(split.labels), unit="images")):
+        blob[offsets[index] : offsets[index + 1]] = np.frombuffer(image, dtype=np.uint8)
+        fingerprint.update(hashlib.sha256(image).digest())

@@ -1,0 +1,89 @@
+"""Train a student to keep a teacher's neighbourhoods, from cached teacher embeddings or with the teacher at hand.
+
+    python -m stages.distill --method compress-2q --name student --architecture mobilenet_v2 --train train.h5 \\
+        --teacher-embeddings teacher-train.h5 --augmentation affine-elastic --size 32 --epochs 40 \\
+        --weights weights.safetensors --history history.csv --checkpoints checkpoints
+
+With --teacher-embeddings the teacher has seen each image once, unaugmented; with --teacher-weights it sees the same
+augmented view as the student, at the cost of its forward pass. Killed or asked to terminate, it goes on from its last
+checkpoint when started again with the same arguments, and ends with the weights of an unbroken run.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from stages.command_line import add_plugin, parser_of, read_options, run
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    import dataclasses
+
+    from stages import architectures, distillation, plugins
+    from stages.artifacts.weights import EncoderCard, InputContract, save_weights
+    from stages.datasets import augmentations
+    from stages.datasets.packed import read_pack
+    from stages.training.arguments import add_training_arguments, run_of, write_history
+    from stages.training.batches import Batch, stream
+    from stages.training.loop import train
+    from stages.training.position import seed_here
+    from stages.training.teacher import teacher_from
+
+    parser = parser_of(__doc__)
+    add_training_arguments(parser)
+    either = parser.add_mutually_exclusive_group(required=True)
+    either.add_argument("--teacher-embeddings", type=Path, help="the teacher's cache of the same train split")
+    either.add_argument("--teacher-weights", type=Path, help="the teacher's weights, to embed every augmented view")
+    method = add_plugin(parser, argv, distillation, "method")
+    arguments = parser.parse_args(argv)
+
+    options = read_options(method.Options, arguments)
+    pack = read_pack(arguments.train)
+    augmentation = augmentations.named(arguments.augmentation, arguments.size)
+    teacher = teacher_from(arguments.teacher_embeddings, arguments.teacher_weights, pack)
+    training = run_of(arguments, options, pack, teacher.weights)
+
+    seed_here(arguments.seed)
+    student = architectures.build(arguments.architecture, InputContract(size=arguments.size))
+    objective = plugins.class_in(method, distillation.Distillation)(student, teacher.card.dimension, options)
+    teacher.to(training.device)
+
+    def prepare(batch: Batch) -> Batch:
+        augmented = batch.augmented(augmentation, training.device)
+        return dataclasses.replace(augmented, teacher=teacher(augmented))
+
+    history = train(
+        objective,
+        training,
+        lambda first: stream(
+            pack,
+            augmentation,
+            options,
+            views=objective.views,
+            seed=arguments.seed,
+            workers=arguments.workers,
+            first=first,
+        ),
+        prepare,
+        title=arguments.name,
+    )
+
+    card = EncoderCard(
+        name=arguments.name,
+        architecture=arguments.architecture,
+        dimension=student.dimension,
+        contract=student.contract,
+        origin={
+            "way": "distill",
+            "method": arguments.label or arguments.method,
+            "dataset": pack.name,
+            "seed": arguments.seed,
+            "teacher": teacher.card.name,
+        },
+    )
+    save_weights(arguments.weights, student.backbone.state_dict(), card)
+    write_history(arguments.history, history)
+    training.checkpoint.remove()
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,16 @@
+"""The error that a user can cause and mend."""
+
+import difflib
+from collections.abc import Iterable
+
+
+class UserError(Exception):
+    """What is wrong, where, what was expected and what to do, in one line."""
+
+
+def unknown(kind: str, name: str, known: Iterable[str]) -> UserError:
+    """The error for a ``kind`` called ``name`` that is not among ``known``, with the nearest one named."""
+    choices = sorted(known)
+    nearest = difflib.get_close_matches(name, choices, n=1, cutoff=0.5)
+    hint = f"did you mean {nearest[0]!r}? " if nearest else ""
+    return UserError(f"unknown {kind} {name!r}: {hint}known are {', '.join(choices)}")

@@ -1,0 +1,74 @@
+"""Train an encoder without a teacher: self-supervised, supervised, or not at all.
+
+    python -m stages.pretrain --method simclr --name teacher --architecture resnet18 --train train.h5 \\
+        --augmentation affine-elastic --size 32 --epochs 60 \\
+        --weights weights.safetensors --history history.csv --checkpoints checkpoints
+
+Killed or asked to terminate, it goes on from its last checkpoint when started again with the same arguments, and ends
+with the weights of an unbroken run.
+"""
+
+from collections.abc import Sequence
+
+from stages.command_line import add_plugin, parser_of, read_options, run
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    from stages import architectures, plugins, pretraining
+    from stages.artifacts.weights import EncoderCard, InputContract, save_weights
+    from stages.datasets import augmentations
+    from stages.datasets.packed import read_pack
+    from stages.training.arguments import add_training_arguments, run_of, write_history
+    from stages.training.batches import stream
+    from stages.training.loop import train
+    from stages.training.position import seed_here
+
+    parser = parser_of(__doc__)
+    add_training_arguments(parser)
+    method = add_plugin(parser, argv, pretraining, "method")
+    arguments = parser.parse_args(argv)
+
+    options = read_options(method.Options, arguments)
+    pack = read_pack(arguments.train)
+    augmentation = augmentations.named(arguments.augmentation, arguments.size)
+    training = run_of(arguments, options, pack)
+
+    seed_here(arguments.seed)
+    encoder = architectures.build(arguments.architecture, InputContract(size=arguments.size))
+    objective = plugins.class_in(method, pretraining.Pretraining)(encoder, options, len(pack.classes))
+
+    history = train(
+        objective,
+        training,
+        lambda first: stream(
+            pack,
+            augmentation,
+            options,
+            views=objective.views,
+            seed=arguments.seed,
+            workers=arguments.workers,
+            first=first,
+        ),
+        lambda batch: batch.augmented(augmentation, training.device),
+        title=arguments.name,
+    )
+
+    card = EncoderCard(
+        name=arguments.name,
+        architecture=arguments.architecture,
+        dimension=encoder.dimension,
+        contract=encoder.contract,
+        origin={
+            "way": "pretrain",
+            "method": arguments.label or arguments.method,
+            "dataset": pack.name,
+            "seed": arguments.seed,
+        },
+    )
+    save_weights(arguments.weights, encoder.backbone.state_dict(), card)
+    write_history(arguments.history, history)
+    training.checkpoint.remove()
+
+
+if __name__ == "__main__":
+    run(main)

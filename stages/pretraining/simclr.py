@@ -1,0 +1,49 @@
+"""SimCLR: "A Simple Framework for Contrastive Learning of Visual Representations" (Chen et al., ICML 2020).
+
+The normalised temperature-scaled cross entropy between two views of each image, over the batch. The defaults are the
+paper's small-batch setting without LARS (appendix B.7 trains with momentum SGD as well); config sets the rest.
+"""
+
+import dataclasses
+from typing import Annotated, Literal
+
+import torch
+from lightly.loss import NTXentLoss
+from lightly.models.modules.heads import SimCLRProjectionHead
+from torch import Tensor
+
+from stages.architectures import Encoder
+from stages.pretraining import Pretraining
+from stages.training.batches import Batch
+from stages.training.recipe import Recipe
+
+
+@dataclasses.dataclass(frozen=True)
+class Options(Recipe):
+    epochs: Annotated[int, "passes over the training images"] = 200
+    drop_last: Annotated[bool, "leave out the last, smaller batch of an epoch"] = True
+    learning_rate: Annotated[float, "of SGD, at its highest"] = 0.3
+    schedule: Annotated[
+        Literal["step", "cosine"], "step: times gamma after each milestone; cosine: to 0 over all steps"
+    ] = "cosine"
+    warmup_epochs: Annotated[int, "epochs of linear increase from 0 to the learning rate"] = 10
+    temperature: Annotated[float, "of the contrastive softmax"] = 0.1
+    projection_dimension: Annotated[int, "outputs of the projection head, which is thrown away"] = 128
+
+
+class SimCLR(Pretraining):
+    """The encoder behind a two-layer projection head with batch norm; the head is thrown away."""
+
+    views = 2
+
+    def __init__(self, encoder: Encoder, options: Options, classes: int) -> None:
+        super().__init__(encoder, options, classes)
+        self.head = SimCLRProjectionHead(encoder.dimension, encoder.dimension, options.projection_dimension)
+        self.loss = NTXentLoss(temperature=options.temperature)
+
+    def forward(self, batch: Batch) -> Tensor:
+        # Both views in one batch: its batch-norm statistics are those of all of its images, as in the paper.
+        projections = self.head(self.encoder(torch.cat([batch.views[0], batch.views[1]])))
+        first, second = projections.chunk(2)
+        loss: Tensor = self.loss(first, second)
+        return loss

@@ -1,0 +1,16 @@
+"""No training at all: the random initialisation, the floor that every method has to be seen above."""
+
+import dataclasses
+from typing import Annotated
+
+from stages.pretraining import Pretraining
+from stages.training.recipe import Recipe
+
+
+@dataclasses.dataclass(frozen=True)
+class Options(Recipe):
+    epochs: Annotated[int, "0: the initial weights are written as they are"] = 0
+
+
+class Untrained(Pretraining):
+    """The encoder as it is; there are no steps, so there is no loss."""

@@ -1,0 +1,1 @@
+"""What all training shares: the loop, the batches, the recipe and the checkpoints."""

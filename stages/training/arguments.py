@@ -1,0 +1,73 @@
+"""The arguments that pretraining and distillation share, and the run they describe."""
+
+import argparse
+import csv
+import hashlib
+import io
+import json
+from pathlib import Path
+
+import torch
+
+from stages.artifacts.atomic import write_text
+from stages.datasets.packed import PackedImages
+from stages.training.batches import steps_per_epoch
+from stages.training.checkpoint import Checkpoint
+from stages.training.loop import Run
+from stages.training.recipe import Recipe
+
+
+def add_training_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--name", required=True, help="the encoder's name in files and tables")
+    parser.add_argument("--label", help="the method's name in tables (default: the method)")
+    parser.add_argument("--architecture", required=True, help="such as resnet18, resnet18_x0.5 or mobilenet_v2")
+    parser.add_argument("--train", type=Path, required=True, help="the packed train split")
+    parser.add_argument("--augmentation", required=True, help="such as crop-flip or affine-elastic")
+    parser.add_argument("--size", type=int, required=True, help="the images' side in pixels, as the encoder sees them")
+    parser.add_argument(
+        "--seed", type=int, default=0, help="of the initialisation, the order and the augmentation (default: 0)"
+    )
+    parser.add_argument("--workers", type=int, default=0, help="processes that read images ahead (default: 0, none)")
+    parser.add_argument("--weights", type=Path, required=True, help="the encoder's weights to write")
+    parser.add_argument(
+        "--history", type=Path, required=True, help="the CSV to write: loss, learning rate and speed per epoch"
+    )
+    parser.add_argument("--checkpoints", type=Path, required=True, help="folder for the state of an unfinished run")
+    parser.add_argument(
+        "--checkpoint-seconds", type=float, default=300, help="time between saved states (default: 300)"
+    )
+    parser.add_argument("--checkpoint-key", default="", help="go on only from a state saved under the same key")
+
+
+PLACES = {"weights", "history", "checkpoints", "checkpoint_seconds", "workers"}
+"""Arguments that say where and how, not what: a run may go on under others."""
+
+
+def run_of(arguments: argparse.Namespace, recipe: Recipe, pack: PackedImages, *inputs: str) -> Run:
+    """The run that the arguments describe; its checkpoints belong to it alone.
+
+    Args:
+        inputs: digests of whatever else the run is made from, such as the teacher's embeddings.
+    """
+    facts = {name: str(value) for name, value in vars(arguments).items() if name not in PLACES}
+    key = hashlib.sha256(json.dumps([facts, pack.fingerprint, *inputs], sort_keys=True).encode()).hexdigest()
+    return Run(
+        recipe=recipe,
+        seed=arguments.seed,
+        steps_per_epoch=steps_per_epoch(len(pack), recipe),
+        device=torch.device("cuda" if torch.cuda.is_available() else "cpu"),
+        checkpoint=Checkpoint(arguments.checkpoints, key),
+        checkpoint_seconds=arguments.checkpoint_seconds,
+    )
+
+
+HISTORY_COLUMNS = ("epoch", "loss", "learning_rate", "images_per_second", "waiting_share")
+
+
+def write_history(path: Path, history: list[dict[str, float]]) -> None:
+    """Write the history as CSV, a row an epoch; only the header if there were none."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, HISTORY_COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(history)
+    write_text(path, text.getvalue())

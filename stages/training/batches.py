@@ -1,0 +1,105 @@
+"""Training batches from a packed split: one stream of steps, from any step on."""
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from stages.datasets.augmentations import Augmentation, to_float
+from stages.datasets.packed import PackedImages
+from stages.training.position import permutation, seed_here
+from stages.training.recipe import Recipe
+
+CACHE_BYTES = 256 * 2**20
+
+
+@dataclasses.dataclass(frozen=True)
+class Batch:
+    """``views`` [V, B, 3, S, S] of B images, their ``indices`` in the split [B], their ``labels`` [B].
+
+    Views come uint8 from the loader and are float32 in 0..1 once augmented; ``teacher`` [B, D] are the teacher's
+    embeddings, where there is a teacher.
+    """
+
+    views: Tensor
+    indices: Tensor
+    labels: Tensor
+    teacher: Tensor | None = None
+
+    def augmented(self, augmentation: Augmentation, device: torch.device) -> "Batch":
+        """The batch on ``device``, with the batch part of the augmentation done, independently for each view."""
+        views = self.views.to(device, non_blocking=True)
+        return Batch(
+            views=torch.stack([augmentation.batch(to_float(view)) for view in views]),
+            indices=self.indices,
+            labels=self.labels.to(device, non_blocking=True),
+        )
+
+
+class _Samples(Dataset[tuple[Tensor, int, int]]):
+    """Crops by (epoch, image) position. Small datasets without random crops are decoded once and kept."""
+
+    def __init__(self, pack: PackedImages, augmentation: Augmentation, views: int, seed: int) -> None:
+        self.pack, self.augmentation, self.views, self.seed = pack, augmentation, views, seed
+        crop_bytes = 3 * augmentation.size**2
+        self.keep = not augmentation.sample_is_random and len(pack) * crop_bytes <= CACHE_BYTES
+        self.kept: dict[int, Tensor] = {}
+
+    def __getitem__(self, position: tuple[int, int]) -> tuple[Tensor, int, int]:
+        epoch, index = position
+        return self._crops(epoch, index), index, int(self.pack.labels[index])
+
+    def _crops(self, epoch: int, index: int) -> Tensor:
+        if index in self.kept:
+            return self.kept[index]
+        image = self.pack.image(index)
+        if self.augmentation.sample_is_random:
+            seed_here(self.seed, epoch, index)
+            return torch.stack([self.augmentation.sample(image) for _ in range(self.views)])
+        crops = self.augmentation.sample(image).expand(self.views, -1, -1, -1)
+        if self.keep:
+            self.kept[index] = crops
+        return crops
+
+
+class _Positions:
+    """The batches' (epoch, image) positions, from the step ``first`` to the end of the last epoch."""
+
+    def __init__(self, images: int, recipe: Recipe, seed: int, first: int) -> None:
+        self.images, self.recipe, self.seed, self.first = images, recipe, seed, first
+
+    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+        per_epoch = steps_per_epoch(self.images, self.recipe)
+        for epoch in range(self.first // per_epoch, self.recipe.epochs):
+            order = permutation(self.images, self.seed, epoch)
+            start = self.first % per_epoch if epoch == self.first // per_epoch else 0
+            for step in range(start, per_epoch):
+                rows = order[step * self.recipe.batch_size : (step + 1) * self.recipe.batch_size]
+                yield [(epoch, row) for row in rows]
+
+
+def steps_per_epoch(images: int, recipe: Recipe) -> int:
+    """Steps an epoch. A last batch of one image is always left out: batch norm has no variance to offer it."""
+    whole, rest = divmod(images, recipe.batch_size)
+    return whole if recipe.drop_last or rest <= 1 else whole + 1
+
+
+def stream(
+    pack: PackedImages, augmentation: Augmentation, recipe: Recipe, *, views: int, seed: int, workers: int, first: int
+) -> Iterator[Batch]:
+    """All batches from the step ``first`` to the end of training, read by ``workers`` processes ahead of time."""
+    loader = DataLoader(
+        _Samples(pack, augmentation, views, seed),
+        batch_sampler=_Positions(len(pack), recipe, seed, first),
+        num_workers=workers,
+        collate_fn=_collate,
+        pin_memory=torch.cuda.is_available(),
+    )
+    yield from loader
+
+
+def _collate(samples: Sequence[tuple[Tensor, int, int]]) -> Batch:
+    crops, indices, labels = zip(*samples, strict=True)
+    return Batch(views=torch.stack(crops, dim=1), indices=torch.tensor(indices), labels=torch.tensor(labels))

@@ -1,0 +1,187 @@
+"""The training loop, the same for pretraining and distillation."""
+
+import contextlib
+import dataclasses
+import logging
+import math
+import signal
+import sys
+import time
+import types
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+
+from stages.errors import UserError
+from stages.progress import track
+from stages.training.batches import Batch
+from stages.training.checkpoint import Checkpoint
+from stages.training.objective import Objective
+from stages.training.position import seed_here
+from stages.training.recipe import Recipe, learning_rate
+
+logger = logging.getLogger("stages")
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """The run's fixed facts: its recipe, seed, length and device, and where and how often it saves its state."""
+
+    recipe: Recipe
+    seed: int
+    steps_per_epoch: int
+    device: torch.device
+    checkpoint: Checkpoint
+    checkpoint_seconds: float
+
+    @property
+    def steps(self) -> int:
+        return self.recipe.epochs * self.steps_per_epoch
+
+
+def train(
+    objective: Objective,
+    run: Run,
+    batches_from: Callable[[int], Iterator[Batch]],
+    prepare: Callable[[Batch], Batch],
+    title: str,
+) -> list[dict[str, float]]:
+    """Train ``objective`` to the end, from the last checkpoint if there is one; returns the history, a row an epoch.
+
+    Args:
+        batches_from: the stream of batches from a given step on.
+        prepare: takes a batch to the device and augments it; called with the step's own random seed.
+        title: what the progress bar is about.
+
+    Raises:
+        UserError: the loss is not finite; the step, learning rate and images are named.
+        SystemExit: the program was asked to terminate; the state has been saved.
+    """
+    objective.to(run.device).train()
+    optimizer = torch.optim.SGD(
+        [parameter for parameter in objective.parameters() if parameter.requires_grad],
+        lr=run.recipe.learning_rate,
+        momentum=run.recipe.sgd_momentum,
+        weight_decay=run.recipe.weight_decay,
+    )
+    epoch = _Epoch()
+    history, first = _restore(objective, optimizer, run, epoch)
+    saved = time.monotonic()
+    with _termination_noted() as terminated:
+        steps = range(first, run.steps)
+        batches = epoch.timing_the_wait(batches_from(first))
+        for step, batch in zip(track(steps, title, total=len(steps), unit="steps"), batches, strict=False):
+            rate = learning_rate(run.recipe, step, run.steps_per_epoch)
+            epoch.add(_step(objective, optimizer, prepare, batch, run, step, rate), len(batch.indices))
+            if (step + 1) % run.steps_per_epoch == 0:
+                history.append({"epoch": (step + 1) // run.steps_per_epoch, "learning_rate": rate, **epoch.row()})
+            if terminated or time.monotonic() - saved >= run.checkpoint_seconds:
+                run.checkpoint.save(_state(objective, optimizer, history, step + 1, epoch))
+                saved = time.monotonic()
+            if terminated:
+                logger.info("asked to terminate: saved at step %d of %d, run again to go on", step + 1, run.steps)
+                sys.exit(128 + signal.SIGTERM)
+    return history
+
+
+def _step(
+    objective: Objective,
+    optimizer: torch.optim.Optimizer,
+    prepare: Callable[[Batch], Batch],
+    batch: Batch,
+    run: Run,
+    step: int,
+    rate: float,
+) -> float:
+    """One optimizer step; returns the loss."""
+    seed_here(run.seed, step)
+    for group in optimizer.param_groups:
+        group["lr"] = rate
+    loss = objective(prepare(batch))
+    value = float(loss.detach())
+    if not math.isfinite(value):
+        raise UserError(
+            f"the loss is {value} at step {step} (epoch {step // run.steps_per_epoch + 1}, learning rate {rate:g}, "
+            f"images {batch.indices[:4].tolist()}...): lower learning_rate, or look at these images and their teacher's "
+            f"embeddings"
+        )
+    optimizer.zero_grad(set_to_none=True)
+    loss.backward()
+    optimizer.step()
+    objective.after_step((step + 1) / run.steps)
+    return value
+
+
+class _Epoch:
+    """The running epoch's figures, for its row in the history."""
+
+    def __init__(self) -> None:
+        self.restart()
+
+    def restart(self) -> None:
+        self.loss, self.images, self.waited, self.start = 0.0, 0, 0.0, time.monotonic()
+
+    def timing_the_wait(self, batches: Iterator[Batch]) -> Iterator[Batch]:
+        while True:
+            before = time.monotonic()
+            batch = next(batches, None)
+            self.waited += time.monotonic() - before
+            if batch is None:
+                return
+            yield batch
+
+    def add(self, loss: float, images: int) -> None:
+        self.loss += loss * images
+        self.images += images
+
+    def row(self) -> dict[str, float]:
+        took = time.monotonic() - self.start
+        row = {
+            "loss": self.loss / self.images,
+            "images_per_second": round(self.images / took, 1),
+            "waiting_share": round(self.waited / took, 4),
+        }
+        self.restart()
+        return row
+
+
+def _state(
+    objective: Objective, optimizer: torch.optim.Optimizer, history: list[dict[str, float]], step: int, epoch: _Epoch
+) -> dict[str, Any]:
+    return {
+        "objective": objective.state_dict(),
+        "optimizer": optimizer.state_dict(),
+        "history": history,
+        "step": step,
+        "epoch_loss": (epoch.loss, epoch.images),
+    }
+
+
+def _restore(
+    objective: Objective, optimizer: torch.optim.Optimizer, run: Run, epoch: _Epoch
+) -> tuple[list[dict[str, float]], int]:
+    """Load the checkpoint, if there is one; returns the history so far and the step to go on with."""
+    state = run.checkpoint.load(run.device)
+    if state is None:
+        return [], 0
+    objective.load_state_dict(state["objective"])
+    optimizer.load_state_dict(state["optimizer"])
+    epoch.loss, epoch.images = state["epoch_loss"]
+    logger.info("going on at step %d of %d, from %s", state["step"], run.steps, run.checkpoint.path)
+    return state["history"], state["step"]
+
+
+@contextlib.contextmanager
+def _termination_noted() -> Iterator[list[int]]:
+    """Yield a list that SIGTERM (a preemption, a time limit) makes non-empty, so that the step in hand is finished."""
+    received: list[int] = []
+
+    def note(signum: int, _: types.FrameType | None) -> None:
+        received.append(signum)
+
+    previous = signal.signal(signal.SIGTERM, note)
+    try:
+        yield received
+    finally:
+        signal.signal(signal.SIGTERM, previous)

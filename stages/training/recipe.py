@@ -1,0 +1,37 @@
+"""The optimisation part of a method's options, and the learning rate it gives at each step."""
+
+import dataclasses
+import math
+from typing import Annotated, Literal
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+    """How long and how fast to train. The defaults are CompRess's (section 4, implementation details)."""
+
+    epochs: Annotated[int, "passes over the training images"] = 130
+    batch_size: Annotated[int, "images a step"] = 256
+    drop_last: Annotated[bool, "leave out the last, smaller batch of an epoch (one of a single image always is)"] = (
+        False
+    )
+    learning_rate: Annotated[float, "of SGD, at its highest"] = 0.01
+    sgd_momentum: Annotated[float, "of SGD; no Nesterov"] = 0.9
+    weight_decay: Annotated[float, "on all trained parameters, batch norm and biases included"] = 1e-4
+    schedule: Annotated[
+        Literal["step", "cosine"], "step: times gamma after each milestone; cosine: to 0 over all steps"
+    ] = "step"
+    milestones: Annotated[tuple[int, ...], "epochs after which the step schedule lowers the learning rate"] = (90, 120)
+    gamma: Annotated[float, "factor of the step schedule"] = 0.2
+    warmup_epochs: Annotated[int, "epochs of linear increase from 0 to the learning rate"] = 0
+
+
+def learning_rate(recipe: Recipe, step: int, steps_per_epoch: int) -> float:
+    """The learning rate of ``step`` (from 0): a function of the position alone, so there is no state to restore."""
+    epoch = step / steps_per_epoch
+    if epoch < recipe.warmup_epochs:
+        return recipe.learning_rate * (step + 1) / (recipe.warmup_epochs * steps_per_epoch)
+    if recipe.schedule == "cosine":
+        share = (epoch - recipe.warmup_epochs) / (recipe.epochs - recipe.warmup_epochs)
+        return recipe.learning_rate * 0.5 * (1 + math.cos(math.pi * share))
+    passed = sum(math.floor(epoch) >= milestone for milestone in recipe.milestones)
+    return float(recipe.learning_rate * recipe.gamma**passed)

@@ -1,0 +1,71 @@
+"""The frozen teacher, by its cached embeddings or live."""
+
+from pathlib import Path
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from stages import architectures
+from stages.artifacts.embeddings import Embeddings, read_embeddings
+from stages.artifacts.weights import EncoderCard, digest_of, load_weights
+from stages.datasets.packed import PackedImages
+from stages.errors import UserError
+from stages.training.batches import Batch
+
+
+class Teacher(Protocol):
+    """Gives the embeddings [B, D], not normalised, of a batch's images."""
+
+    card: EncoderCard
+    weights: str
+
+    def to(self, device: torch.device) -> None: ...
+
+    def __call__(self, batch: Batch) -> Tensor: ...
+
+
+class CachedTeacher:
+    """Looks a batch up in the teacher's embedding cache: the unaugmented images, whatever the student sees."""
+
+    def __init__(self, cache: Embeddings, pack: PackedImages) -> None:
+        if cache.dataset_fingerprint != pack.fingerprint or cache.split != pack.split:
+            raise UserError(
+                f"{cache.path}: embeddings of {cache.dataset}-{cache.split} ({cache.dataset_fingerprint[:12]}), but "
+                f"{pack.path} holds {pack.name}-{pack.split} ({pack.fingerprint[:12]}); embed these images first"
+            )
+        self.cache, self.card, self.weights = cache, cache.card, cache.weights
+        self.device = torch.device("cpu")
+
+    def to(self, device: torch.device) -> None:
+        self.device = device
+
+    def __call__(self, batch: Batch) -> Tensor:
+        rows = torch.from_numpy(self.cache.vectors[batch.indices.numpy()])
+        return rows.to(self.device, torch.float32, non_blocking=True)
+
+
+class LiveTeacher:
+    """Embeds the very view that the student sees, under the teacher's own normalisation and in evaluation mode."""
+
+    def __init__(self, weights: Path) -> None:
+        state, self.card = load_weights(weights)
+        self.weights = digest_of(weights)
+        self.encoder = architectures.load(self.card.architecture, self.card.contract, state, str(weights))
+        self.encoder.eval().requires_grad_(False)
+
+    def to(self, device: torch.device) -> None:
+        self.encoder.to(device)
+
+    @torch.no_grad()
+    def __call__(self, batch: Batch) -> Tensor:
+        embeddings: Tensor = self.encoder(batch.views[0])
+        return embeddings
+
+
+def teacher_from(embeddings: Path | None, weights: Path | None, pack: PackedImages) -> Teacher:
+    """The teacher by whichever of the two files is given."""
+    if embeddings is not None:
+        return CachedTeacher(read_embeddings(embeddings), pack)
+    assert weights is not None
+    return LiveTeacher(weights)
