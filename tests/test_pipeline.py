@@ -1,0 +1,248 @@
+"""The whole pipeline on a tiny experiment with real images, and what an edit makes it run again."""
+
+import csv
+import json
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.project import TINY, Project
+
+STUDENTS = ["teacher--resnet18_x0.125--compress-1q--seed0", "teacher--resnet18_x0.125--compress-2q--seed0"]
+ENCODERS = ["teacher", "supervised", "untrained", *STUDENTS]
+
+
+def measured(*encoders: str) -> set[str]:
+    """The jobs that measure these encoders once they are trained."""
+    rules = [
+        "embed {0}",
+        "knn {0} knn",
+        "linear_probe {0} linear",
+        "cluster {0} cluster-alignment",
+        "align {0} cluster-alignment",
+    ]
+    return {rule.format(encoder) for encoder in encoders for rule in rules}
+
+
+TABLES = {"tabulate", "plot_comparison"}
+EVERYTHING = (
+    {"fetch_dataset", "plot_training_curves", "plot_clusters teacher", *TABLES}
+    | {"pretrain teacher", "pretrain supervised", "pretrain untrained"}
+    | {f"distill {student}" for student in STUDENTS}
+    | measured(*ENCODERS)
+)
+
+
+def distilled_again(*students: str) -> set[str]:
+    return {f"distill {student}" for student in students} | measured(*students) | TABLES | {"plot_training_curves"}
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """The tiny experiment, run to its end."""
+    project = Project.tiny(tmp_path_factory.mktemp("pipeline") / "project")
+    assert project.would_run() == EVERYTHING
+    done = project.snakemake()
+    assert done.returncode == 0, done.stdout
+    return project
+
+
+def test_a_finished_run_has_its_tables_figures_and_metrics(finished: Project) -> None:
+    results = finished.path / "results"
+    for name in ("comparison.md", "comparison.csv", "comparison.tex"):
+        assert (results / "tables" / name).stat().st_size > 0
+    for name in ("comparison.png", "training-curves.png", "clusters/teacher.png"):
+        assert (results / "figures" / name).read_bytes().startswith(b"\x89PNG")
+    for encoder in ENCODERS:
+        for evaluation in ("linear", "knn", "cluster-alignment"):
+            metrics = json.loads((results / "metrics" / encoder / f"numerals-{evaluation}.json").read_text())
+            assert metrics["encoder"]["name"] == encoder
+            assert metrics["n"] == {"train": 200, "val": 50}
+            assert all(0 <= value <= 100 for name, value in metrics["values"].items() if name != "ari")
+
+
+def test_the_table_shows_what_was_measured(finished: Project) -> None:
+    table = (finished.path / "results/tables/comparison.md").read_text()
+    for encoder in ENCODERS:
+        metrics = json.loads((finished.path / f"results/metrics/{encoder}/numerals-knn.json").read_text())
+        assert f"{metrics['values']['top1']:.1f}" in table
+
+
+def test_training_leaves_histories_and_no_checkpoints(finished: Project) -> None:
+    for encoder, epochs in [("teacher", 3), ("untrained", 0), (STUDENTS[0], 3)]:
+        rows = list(csv.DictReader((finished.path / f"results/encoders/{encoder}/history.csv").open()))
+        assert [int(row["epoch"]) for row in rows] == list(range(1, epochs + 1))
+    assert not list((finished.path / "results/checkpoints").glob("*"))
+
+
+def comment(project: Project) -> None:
+    project.replace("stages/knn.py", "def main(", "# A comment.\n\n\ndef main(")
+
+
+def docstring_and_format(project: Project) -> None:
+    project.replace("stages/training/loop.py", '"""The training loop', '"""The one training loop')
+    project.replace(
+        "stages/training/loop.py", "optimizer.zero_grad(set_to_none=True)", "optimizer.zero_grad( set_to_none = True )"
+    )
+
+
+def help_text(project: Project) -> None:
+    project.replace("stages/knn.py", "neighbours that vote; the paper uses 1", "how many neighbours vote")
+
+
+def method(project: Project) -> None:
+    project.replace("stages/distillation/compress_2q.py", "1 - self.momentum", "1.0 - self.momentum")
+
+
+def stage(project: Project) -> None:
+    project.replace("stages/knn.py", "np.mean(accuracies)", "np.median(accuracies)")
+
+
+def helper_of_search(project: Project) -> None:
+    project.replace("stages/search.py", "options.shard = True", "options.shard = bool(1)")
+
+
+def helper_of_training(project: Project) -> None:
+    project.replace("stages/training/loop.py", "set_to_none=True", "set_to_none=False")
+
+
+def temperature(project: Project) -> None:
+    project.write_config({**TINY, "methods": {"compress-1q": {"temperature": 0.05}}})
+
+
+def spelled_out_default(project: Project) -> None:
+    project.write_config({**TINY, "methods": {"compress-1q": {"temperature": 0.04}}})
+
+
+def another_student(project: Project) -> None:
+    group = TINY["students"][0]
+    project.write_config(
+        {
+            **TINY,
+            "students": [
+                {
+                    **group,
+                    "methods": [*group["methods"], "regression-bn"],
+                    "options": {key: value for key, value in group["options"].items() if key != "queue_length"},
+                }
+            ],
+            "methods": {"compress-1q": {"queue_length": 128}, "compress-2q": {"queue_length": 128}},
+        }
+    )
+
+
+def one_student_less(project: Project) -> None:
+    group = TINY["students"][0]
+    project.write_config({**TINY, "students": [{**group, "methods": ["compress-1q"]}]})
+
+
+def content(project: Project) -> None:
+    first, second = sorted((project.path / "numerals/train/digit-0").iterdir())[:2]
+    first.write_bytes(second.read_bytes())
+
+
+def touched(project: Project) -> None:
+    later = time.time() + 5
+    for folder in ("results", "numerals", "stages", "containers"):
+        for file in (project.path / folder).rglob("*"):
+            os.utime(file, (later, later))
+
+
+def dockerfile(project: Project) -> None:
+    project.replace("containers/faiss/Dockerfile", "\nRUN ", "\nENV SOMETHING=else\nRUN ")
+
+
+def comment_in_dockerfile(project: Project) -> None:
+    project.replace("containers/torch/Dockerfile", "\nRUN ", "\n# A comment.\nRUN ")
+
+
+def pin(project: Project) -> None:
+    project.replace("containers/requirements/faiss.txt", "scipy==", "scipy==0")
+
+
+def resource(project: Project) -> None:
+    project.replace("workflow/rules/encoders.smk", "mem_mb=16000", "mem_mb=17000")
+
+
+OF_FAISS = {
+    *(job for job in EVERYTHING if job.split()[0] in ("knn", "cluster", "align", "plot_clusters")),
+    *TABLES,
+    "plot_training_curves",
+}
+
+EDITS: dict[str, tuple[Callable[[Project], None], set[str]]] = {
+    "a comment": (comment, set()),
+    "a docstring and formatting": (docstring_and_format, set()),
+    "a help text": (help_text, set()),
+    "one method's file": (method, distilled_again(STUDENTS[1])),
+    "the knn stage": (stage, {f"knn {encoder} knn" for encoder in ENCODERS} | TABLES),
+    "a helper of knn and cluster": (
+        helper_of_search,
+        {job for job in EVERYTHING if job.split()[0] in ("knn", "cluster", "align")}
+        | TABLES
+        | {"plot_clusters teacher"},
+    ),
+    "a helper of all training": (helper_of_training, EVERYTHING - {"fetch_dataset"}),
+    "the temperature of one method": (temperature, distilled_again(STUDENTS[0])),
+    "a default, spelled out": (spelled_out_default, set()),
+    "another student": (
+        another_student,
+        distilled_again("teacher--resnet18_x0.125--regression-bn--seed0"),
+    ),
+    "one student less": (one_student_less, TABLES | {"plot_training_curves"}),
+    "the content of one image": (content, EVERYTHING),
+    "dates of identical files": (touched, set()),
+    "the Dockerfile of one image": (dockerfile, OF_FAISS),
+    "a comment in a Dockerfile": (comment_in_dockerfile, set()),
+    "a pin of one image": (pin, OF_FAISS),
+    "a resource": (resource, set()),
+}
+
+
+@pytest.mark.parametrize("edit", EDITS)
+def test_an_edit_reruns_exactly_what_it_touched(finished: Project, tmp_path: Path, edit: str) -> None:
+    project = finished.copy(tmp_path / "project")
+    assert project.would_run() == set()
+    change, expected = EDITS[edit]
+    change(project)
+    assert project.would_run() == expected
+
+
+def test_containers_on_or_off_rerun_nothing(finished: Project) -> None:
+    assert finished.would_run("--use-singularity") == set()
+
+
+def test_the_no_op_says_so(finished: Project) -> None:
+    done = finished.snakemake()
+    assert done.returncode == 0
+    assert "Nothing to be done" in done.stdout
+
+
+def test_the_report_holds_tables_pictures_and_captions(finished: Project, tmp_path: Path) -> None:
+    done = finished.snakemake("--report", str(tmp_path / "report.html"))
+    assert done.returncode == 0, done.stdout
+    page = (tmp_path / "report.html").read_text()
+    for text in ("comparison.md", "comparison.png", "training-curves.png", "teacher.png", "Figure 1", "Table 1"):
+        assert text in page
+
+
+def test_a_failing_stage_shows_its_one_line_and_leaves_nothing(finished: Project, tmp_path: Path) -> None:
+    project = finished.copy(tmp_path / "project")
+    project.write_config({**TINY, "evaluations": {"cluster-alignment": {"clusters": 500, "runs": 2}}})
+    done = project.snakemake("--keep-going")
+    assert done.returncode != 0
+    assert "500 clusters asked for, but there are 200 images" in done.stdout
+    assert "Traceback" not in done.stdout
+    assert not (project.path / "results/clusters/teacher/numerals-cluster-alignment.h5").exists()
+
+
+def test_the_config_of_the_repository_is_sound() -> None:
+    from experiment.config import Experiment
+
+    root = Path(__file__).resolve().parents[1]
+    experiment = Experiment(yaml.safe_load((root / "config.yaml").read_text()))
+    assert experiment.students

@@ -1,0 +1,143 @@
+"""What the workflow reads from the stages' source: fingerprints, import closures, options."""
+
+import dataclasses
+import importlib
+import typing
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from experiment import commands, content, images, source
+
+from stages.command_line import add_options, parser_of, read_options
+
+MODULES = [
+    *(f"stages.distillation.{name.replace('-', '_')}" for name in source.plugins("stages.distillation")),
+    *(f"stages.pretraining.{name}" for name in source.plugins("stages.pretraining")),
+    *(f"stages.datasets.sources.{name}" for name in source.plugins("stages.datasets.sources")),
+    "stages.knn",
+    "stages.cluster",
+    "stages.linear_probe",
+]
+
+
+@pytest.fixture
+def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A small package called stages, which the functions under test read instead of ours."""
+    caches = (source.fingerprint, source._tree, source._imports, source._canonical_module, source.options)
+    monkeypatch.setattr(source, "ROOT", tmp_path)
+    for cache in caches:
+        cache.cache_clear()
+    (tmp_path / "stages").mkdir()
+    (tmp_path / "stages/__init__.py").write_text('"""A package."""\n')
+    (tmp_path / "stages/helper.py").write_text("VALUE = 1\n")
+    (tmp_path / "stages/other.py").write_text("VALUE = 2\n")
+    (tmp_path / "stages/job.py").write_text("def main():\n    from stages.helper import VALUE\n    return VALUE\n")
+    yield tmp_path / "stages"
+    for cache in caches:
+        cache.cache_clear()
+
+
+def fingerprint_now(*modules: str) -> str:
+    for cache in (source.fingerprint, source._tree, source._imports, source._canonical_module):
+        cache.cache_clear()
+    return source.fingerprint(*modules)
+
+
+SAME = {
+    "a comment": ("job.py", "def main():\n    # why\n    from stages.helper import VALUE\n    return VALUE\n"),
+    "a docstring": ("job.py", 'def main():\n    """Why."""\n    from stages.helper import VALUE\n    return VALUE\n'),
+    "formatting": ("job.py", "def main( ):\n\n    from stages.helper import ( VALUE )\n    return (VALUE)\n"),
+    "a module it does not import": ("other.py", "VALUE = 3\n"),
+}
+OTHER = {
+    "the code": ("job.py", "def main():\n    from stages.helper import VALUE\n    return -VALUE\n"),
+    "a module imported in a function": ("helper.py", "VALUE = 1.5\n"),
+    "the package around it": ("__init__.py", "import os\n"),
+    "another import": ("job.py", "def main():\n    from stages.other import VALUE\n    return VALUE\n"),
+}
+
+
+@pytest.mark.parametrize("edit", SAME)
+def test_the_fingerprint_ignores(package: Path, edit: str) -> None:
+    before = fingerprint_now("stages.job")
+    name, text = SAME[edit]
+    (package / name).write_text(text)
+    assert fingerprint_now("stages.job") == before
+
+
+@pytest.mark.parametrize("edit", OTHER)
+def test_the_fingerprint_follows(package: Path, edit: str) -> None:
+    before = fingerprint_now("stages.job")
+    name, text = OTHER[edit]
+    (package / name).write_text(text)
+    assert fingerprint_now("stages.job") != before
+
+
+def test_the_closure_holds_transitive_imports_and_packages() -> None:
+    found = source.closure("stages.distillation.compress_2q")
+    assert {"stages", "stages.distillation", "stages.similarity.kl", "stages.training.recipe"} <= found
+    assert "stages.distillation.compress_1q" not in found
+    assert "stages.knn" not in found
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_options_read_from_source_are_those_of_the_dataclass(module: str) -> None:
+    declared = importlib.import_module(module).Options
+    read = source.options(module)
+    hints = typing.get_type_hints(declared, include_extras=True)
+    assert list(read) == [field.name for field in dataclasses.fields(declared)]
+    for field in dataclasses.fields(declared):
+        option = read[field.name]
+        kind, text = typing.get_args(hints[field.name])
+        assert option.required == (field.default is dataclasses.MISSING)
+        assert option.default == (None if option.required else field.default)
+        assert option.help == text
+        assert option.choices == (typing.get_args(kind) if typing.get_origin(kind) is typing.Literal else ())
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_options_as_flags_come_back_the_same(module: str) -> None:
+    declared = importlib.import_module(module).Options
+    values = {
+        name: option.default if not option.required else "somewhere else"
+        for name, option in source.options(module).items()
+    }
+    parser = parser_of(None)
+    add_options(parser, declared)
+    import shlex
+
+    assert read_options(declared, parser.parse_args(shlex.split(commands.flags(values)))) == declared(**values)
+
+
+def test_a_folder_is_known_by_its_content_not_by_dates(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import os
+
+    monkeypatch.chdir(tmp_path)
+    image = tmp_path / "images/a/1.png"
+    image.parent.mkdir(parents=True)
+    image.write_bytes(b"one")
+    first = content.fingerprint("images")
+    os.utime(image, (1, 1))
+    assert content.fingerprint("images") == first
+    image.write_bytes(b"two")
+    second = content.fingerprint("images")
+    assert second != first
+    image.rename(image.with_name("2.png"))
+    assert content.fingerprint("images") not in (first, second)
+
+
+def test_an_image_is_known_by_its_recipe_not_by_its_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(images, "CONTAINERS", tmp_path)
+    (tmp_path / "torch").mkdir()
+    (tmp_path / "requirements").mkdir()
+    dockerfile, pins = tmp_path / "torch/Dockerfile", tmp_path / "requirements/torch.txt"
+    dockerfile.write_text("FROM a\n")
+    pins.write_text("torch==1\n")
+    first = images.identity("torch", {})
+    dockerfile.write_text("# Why.\nFROM a\n\n")
+    pins.write_text("torch==1  # via x\n")
+    assert images.identity("torch", {}) == images.identity("torch", {"torch": "/else/torch.sif"}) == first
+    pins.write_text("torch==2\n")
+    assert images.identity("torch", {}) != first
+    assert images.identity("torch", {"torch": "docker://x@sha256:1"}) == "docker://x@sha256:1"

@@ -1,0 +1,252 @@
+"""config.yaml, checked and spelled out: the datasets, encoders, students and evaluations of an experiment."""
+
+import difflib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from jsonschema import Draft202012Validator
+
+from experiment import source
+
+SCHEMA = Path(__file__).resolve().parents[1] / "schemas" / "config.schema.yaml"
+
+EVALUATIONS = {"linear": "stages.linear_probe", "knn": "stages.knn", "cluster-alignment": "stages.cluster"}
+"""The evaluations that have rules of their own, each with the stage whose options it takes."""
+
+
+class ConfigError(Exception):
+    """What is wrong with the config, where, what was expected and what to do, in one line."""
+
+
+@dataclass(frozen=True)
+class Dataset:
+    name: str
+    source: str
+    size: int
+    augmentation: str
+    options: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Pretrained:
+    """An encoder trained without a teacher."""
+
+    name: str
+    method: str
+    architecture: str
+    dataset: str
+    seed: int
+    options: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Student:
+    """An encoder distilled from another; ``label`` is the method's name in the config, ``method`` its file's."""
+
+    name: str
+    teacher: str
+    live: bool
+    label: str
+    method: str
+    architecture: str
+    dataset: str
+    seed: int
+    options: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    name: str
+    base: str
+    options: Mapping[str, Any]
+
+
+class Experiment:
+    """A checked config. Encoders are in the order in which they stand in it, students after their groups' order.
+
+    Raises:
+        ConfigError: the config says something that cannot be run.
+    """
+
+    def __init__(self, config: Mapping[str, Any]) -> None:
+        _check_schema(config)
+        self.datasets = {name: _dataset(name, entry) for name, entry in config["datasets"].items()}
+        self.encoders: dict[str, Pretrained | Student] = {}
+        for name, entry in config["encoders"].items():
+            self.encoders[name] = self._pretrained(name, entry)
+        methods = {name: dict(entry) for name, entry in config.get("methods", {}).items()}
+        groups = config.get("students", [])
+        known = {*self.encoders, *(name for group in groups for name in _names_of(group))}
+        for number, group in enumerate(groups):
+            for student in self._group(f"students[{number}]", group, methods, known):
+                self.encoders[student.name] = student
+        self.evaluations = {name: _evaluation(name, entry or {}) for name, entry in config["evaluations"].items()}
+        self.cluster_pictures = list(config.get("cluster_pictures", []))
+        for name in self.cluster_pictures:
+            _require("cluster_pictures", "encoder", name, self.encoders)
+        if self.cluster_pictures and not self.evaluations_of("cluster-alignment"):
+            raise ConfigError("cluster_pictures: needs an evaluation of the kind cluster-alignment")
+        self.containers: Mapping[str, str] = config.get("containers", {})
+
+    def evaluations_of(self, base: str) -> list[str]:
+        """The names of the evaluations of the kind ``base``."""
+        return [evaluation.name for evaluation in self.evaluations.values() if evaluation.base == base]
+
+    @property
+    def pretrained(self) -> list[str]:
+        return [name for name, encoder in self.encoders.items() if isinstance(encoder, Pretrained)]
+
+    @property
+    def students(self) -> list[str]:
+        return [name for name, encoder in self.encoders.items() if isinstance(encoder, Student)]
+
+    def student(self, name: str) -> Student:
+        student = self.encoders[name]
+        assert isinstance(student, Student)
+        return student
+
+    def _pretrained(self, name: str, entry: Mapping[str, Any]) -> Pretrained:
+        where = f"encoders.{name}"
+        _check_architecture(f"{where}.architecture", entry["architecture"])
+        _require(f"{where}.dataset", "dataset", entry["dataset"], self.datasets)
+        method = entry["pretrain"]
+        _require(f"{where}.pretrain", "pretraining method", method, source.plugins("stages.pretraining"))
+        fixed = {"pretrain", "architecture", "dataset", "seed"}
+        return Pretrained(
+            name=name,
+            method=method,
+            architecture=entry["architecture"],
+            dataset=entry["dataset"],
+            seed=entry.get("seed", 0),
+            options=_options(where, source.plugin_module("stages.pretraining", method), entry, fixed),
+        )
+
+    def _group(
+        self, where: str, group: Mapping[str, Any], methods: Mapping[str, Mapping[str, Any]], known: Iterable[str]
+    ) -> Iterable[Student]:
+        """A group's students: every teacher with every architecture, method and seed."""
+        for architecture in group["architectures"]:
+            _check_architecture(f"{where}.architectures", architecture)
+        for name, (teacher, architecture, label, seed) in _names_of(group).items():
+            _require(f"{where}.teachers", "encoder", teacher, known)
+            _require(f"{where}.methods", "method", label, [*source.plugins("stages.distillation"), *methods])
+            variant = {"method": label, **methods.get(label, {})}
+            method = variant.pop("method")
+            _require(f"methods.{label}.method", "method", method, source.plugins("stages.distillation"))
+            module = source.plugin_module("stages.distillation", method)
+            shared = _given(f"{where}.options", module, group.get("options", {}))
+            options = _options(f"methods.{label}", module, {**shared, **variant})
+            dataset = group["dataset"]
+            _require(f"{where}.dataset", "dataset", dataset, self.datasets)
+            yield Student(
+                name=name,
+                teacher=teacher,
+                live=group.get("teacher", "cached") == "live",
+                label=label,
+                method=method,
+                architecture=architecture,
+                dataset=dataset,
+                seed=seed,
+                options=options,
+            )
+
+
+def _names_of(group: Mapping[str, Any]) -> dict[str, tuple[str, str, str, int]]:
+    """A group's students by name, as (teacher, architecture, method label, seed).
+
+    A student's name holds its teacher's, so a circle of teachers cannot be written down.
+    """
+    return {
+        f"{teacher}--{architecture}--{label}--seed{seed}": (teacher, architecture, label, seed)
+        for teacher in group["teachers"]
+        for architecture in group["architectures"]
+        for label in group["methods"]
+        for seed in group.get("seeds", [0])
+    }
+
+
+def _dataset(name: str, entry: Mapping[str, Any]) -> Dataset:
+    where = f"datasets.{name}"
+    _require(f"{where}.source", "dataset source", entry["source"], source.plugins("stages.datasets.sources"))
+    _require(
+        f"{where}.augmentation", "augmentation", entry["augmentation"], source.plugins("stages.datasets.augmentations")
+    )
+    module = source.plugin_module("stages.datasets.sources", entry["source"])
+    return Dataset(
+        name=name,
+        source=entry["source"],
+        size=entry["size"],
+        augmentation=entry["augmentation"],
+        options=_options(where, module, entry, {"source", "size", "augmentation"}),
+    )
+
+
+def _evaluation(name: str, entry: Mapping[str, Any]) -> Evaluation:
+    base = entry.get("evaluation", name)
+    _require(f"evaluations.{name}", "evaluation", base, EVALUATIONS)
+    return Evaluation(name, base, _options(f"evaluations.{name}", EVALUATIONS[base], entry, {"evaluation"}))
+
+
+def _options(where: str, module: str, entry: Mapping[str, Any], fixed: Iterable[str] = ()) -> dict[str, Any]:
+    """All options of ``module``: the entry's values, and the defaults for what it leaves out.
+
+    So a default that is written out in the config is the same as one that is not.
+    """
+    known = source.options(module)
+    given = _given(where, module, {key: value for key, value in entry.items() if key not in fixed}, fixed)
+    for option in known.values():
+        if option.required and option.name not in given:
+            raise ConfigError(f"{where}: the key {option.name!r} is missing ({option.help})")
+    return {name: given.get(name, option.default) for name, option in known.items()}
+
+
+def _given(where: str, module: str, values: Mapping[str, Any], fixed: Iterable[str] = ()) -> dict[str, Any]:
+    """``values``, each checked to be an option of ``module`` and of its type."""
+    known = source.options(module)
+    for key, value in values.items():
+        if key not in known:
+            raise ConfigError(f"{where}: {_unknown('key', key, [*known, *fixed])}")
+        if not known[key].accepts(value):
+            raise ConfigError(f"{where}.{key}: expected {known[key].expected}, got {value!r} ({known[key].help})")
+    return dict(values)
+
+
+def _check_architecture(where: str, name: str) -> None:
+    families = source.plugins("stages.architectures")
+    if source.architecture_family(name) not in families:
+        raise ConfigError(f"{where}: {_unknown('architecture', name, families)}, each with its variant, as in resnet18")
+
+
+def _require(where: str, kind: str, name: str, known: Iterable[str]) -> None:
+    if name not in known:
+        raise ConfigError(f"{where}: {_unknown(kind, name, known)}")
+
+
+def _unknown(kind: str, name: str, known: Iterable[str]) -> str:
+    nearest = difflib.get_close_matches(str(name), list(known), n=1, cutoff=0.5)
+    hint = f", did you mean {nearest[0]!r}?" if nearest else ";"
+    return f"unknown {kind} {name!r}{hint} known are {', '.join(sorted(known))}"
+
+
+def _check_schema(config: Mapping[str, Any]) -> None:
+    """Check the config's outline; the options inside are checked against the stages that take them."""
+    validator = Draft202012Validator(yaml.safe_load(SCHEMA.read_text()))
+    for error in sorted(validator.iter_errors(config), key=lambda error: list(map(str, error.absolute_path))):
+        raise ConfigError(_schema_message(error))
+
+
+def _schema_message(error: Any) -> str:
+    where = ".".join(map(str, error.absolute_path)) or "the config"
+    if error.validator == "additionalProperties":
+        known = error.schema["properties"]
+        odd = next(key for key in error.instance if key not in known)
+        return f"{where}: {_unknown('key', odd, known)}"
+    if error.validator == "required":
+        missing = next(key for key in error.validator_value if key not in error.instance)
+        text = error.schema["properties"][missing].get("description", "")
+        return f"{where}: the key {missing!r} is missing ({text})"
+    text = error.schema.get("description")
+    return f"{where}: {error.message}" + (f" ({text})" if text else "")

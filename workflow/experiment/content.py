@@ -1,0 +1,44 @@
+"""The fingerprint of a folder of the user's own: names and bytes count, dates do not.
+
+Bytes are read once: a file of the size and date that were seen before is known by the digest that was taken then.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+MEMORY = Path(".snakemake") / "distillery" / "content.json"
+
+
+def fingerprint(folder: str) -> str:
+    """A digest of all files under ``folder``; of a folder that is not there, the empty one, and its stage complains."""
+    seen = json.loads(MEMORY.read_text()) if MEMORY.exists() else {}
+    digests = {path: _digest(path, status, seen) for path, status in _files(folder)}
+    if any(seen.get(path) != digest for path, digest in digests.items()):
+        _remember({**seen, **digests})
+    lines = (f"{os.path.relpath(path, folder)} {digest[-1]}" for path, digest in sorted(digests.items()))
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
+
+
+def _files(folder: str) -> Iterator[tuple[str, os.stat_result]]:
+    for path in Path(folder).rglob("*"):
+        if path.is_file():
+            yield str(path), path.stat()
+
+
+def _digest(path: str, status: os.stat_result, seen: dict[str, list[object]]) -> list[object]:
+    """[size, date, sha256] of a file, read only if its size or date is new."""
+    known = seen.get(path)
+    if known and known[:2] == [status.st_size, status.st_mtime_ns]:
+        return known
+    with Path(path).open("rb") as file:
+        return [status.st_size, status.st_mtime_ns, hashlib.file_digest(file, "sha256").hexdigest()]
+
+
+def _remember(digests: dict[str, list[object]]) -> None:
+    MEMORY.parent.mkdir(parents=True, exist_ok=True)
+    temporary = MEMORY.with_suffix(f".{os.getpid()}")
+    temporary.write_text(json.dumps(digests))
+    temporary.replace(MEMORY)

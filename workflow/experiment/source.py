@@ -1,0 +1,177 @@
+"""What can be read from the stages' source without importing them: torch alone would take seconds at every start."""
+
+import ast
+import functools
+import hashlib
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[2]
+PACKAGE = "stages"
+
+
+@functools.cache
+def fingerprint(*modules: str) -> str:
+    """A digest of what ``modules`` and all they import from the stages compute.
+
+    Comments, formatting, docstrings and help texts do not count; nor does the Python version that parses.
+    """
+    digest = hashlib.sha256()
+    for module in sorted(closure(*modules)):
+        digest.update(f"{module}\n{_canonical_module(module)}\n".encode())
+    return digest.hexdigest()[:16]
+
+
+def closure(*modules: str) -> set[str]:
+    """``modules``, their packages, and what all of these import from the stages, at the top or in functions."""
+    found: set[str] = set()
+    waiting = list(modules)
+    while waiting:
+        module = waiting.pop()
+        if module not in found:
+            found.add(module)
+            waiting += _imports(module)
+            waiting += [module.rpartition(".")[0]] if "." in module else []
+    return found
+
+
+def plugins(package: str) -> list[str]:
+    """The names that `stages.plugins` finds in ``package``: each is a file, with dashes for underscores."""
+    folder = ROOT / package.replace(".", "/")
+    return sorted(path.stem.replace("_", "-") for path in folder.glob("*.py") if path.stem != "__init__")
+
+
+def plugin_module(package: str, name: str) -> str:
+    """The module of the plugin ``name``, by the same rule as `stages.plugins`."""
+    return f"{package}.{name.replace('-', '_')}"
+
+
+def architecture_family(name: str) -> str:
+    """The family that `stages.architectures` looks an architecture up in: the letters its name begins with."""
+    return re.split(r"[^a-z]", name, maxsplit=1)[0]
+
+
+@functools.cache
+def _tree(module: str) -> ast.Module:
+    path = _path_of(module)
+    if path is None:
+        raise ModuleNotFoundError(f"no source for {module} under {ROOT}")
+    return ast.parse(path.read_text(), filename=str(path))
+
+
+def _path_of(module: str) -> Path | None:
+    base = ROOT / module.replace(".", "/")
+    return next((path for path in (base.with_suffix(".py"), base / "__init__.py") if path.is_file()), None)
+
+
+@functools.cache
+def _imports(module: str) -> list[str]:
+    """What of the stages ``module`` imports; a name imported from a package may be a module of it."""
+    names = []
+    for node in ast.walk(_tree(module)):
+        if isinstance(node, ast.Import):
+            names += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+    ours = [name for name in names if name == PACKAGE or name.startswith(f"{PACKAGE}.")]
+    return [name for name in ours if _path_of(name) is not None]
+
+
+@functools.cache
+def _canonical_module(module: str) -> str:
+    return _canonical(_tree(module))
+
+
+def _canonical(node: Any) -> str:
+    """A node as text, without positions, without what is only there to be read, and without empty fields."""
+    if isinstance(node, list):
+        return ",".join(_canonical(each) for each in node if not _is_only_text(each))
+    if not isinstance(node, ast.AST):
+        return repr(node)
+    fields = ((name, value) for name, value in ast.iter_fields(node) if value is not None and value != [])
+    if isinstance(node, ast.Subscript) and isinstance(node.value, ast.Name) and node.value.id == "Annotated":
+        assert isinstance(node.slice, ast.Tuple)
+        return _canonical(node.slice.elts[0])
+    return f"{type(node).__name__}({','.join(f'{name}={_canonical(value)}' for name, value in fields)})"
+
+
+def _is_only_text(node: Any) -> bool:
+    """Whether a node is a docstring, or an argument's help."""
+    if isinstance(node, ast.keyword):
+        return node.arg == "help"
+    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
+
+
+@dataclass(frozen=True)
+class Option:
+    """A field of a stage's ``Options`` dataclass; ``kind`` is int, float, str, bool or a tuple of int."""
+
+    name: str
+    kind: str
+    choices: tuple[str, ...]
+    default: Any
+    required: bool
+    help: str
+
+    def accepts(self, value: Any) -> bool:
+        if self.choices:
+            return value in self.choices
+        if self.kind.startswith("tuple"):
+            return isinstance(value, (list, tuple)) and all(isinstance(each, int) for each in value)
+        if self.kind == "float":
+            return isinstance(value, (int, float)) and not isinstance(value, bool)
+        return type(value).__name__ == self.kind
+
+    @property
+    def expected(self) -> str:
+        if self.choices:
+            return f"one of {', '.join(self.choices)}"
+        return {"int": "a whole number", "float": "a number", "bool": "true or false", "str": "text"}.get(
+            self.kind, "a list of whole numbers"
+        )
+
+
+@functools.cache
+def options(module: str) -> dict[str, Option]:
+    """The options that ``module`` declares in its dataclass ``Options``, inherited ones first."""
+    return {option.name: option for option in _fields(module, "Options")}
+
+
+def _fields(module: str, name: str) -> Iterator[Option]:
+    (found,) = (node for node in _tree(module).body if isinstance(node, ast.ClassDef) and node.name == name)
+    for base in found.bases:
+        assert isinstance(base, ast.Name)
+        yield from _fields(_origin_of(module, base.id), base.id)
+    for node in found.body:
+        if isinstance(node, ast.AnnAssign):
+            yield _option(node)
+
+
+def _origin_of(module: str, name: str) -> str:
+    """The module that ``module`` imports ``name`` from, or itself."""
+    for node in _tree(module).body:
+        if isinstance(node, ast.ImportFrom) and node.module and any(alias.name == name for alias in node.names):
+            return node.module
+    return module
+
+
+def _option(node: ast.AnnAssign) -> Option:
+    """The field ``name: Annotated[type, "help"] = default``."""
+    assert isinstance(node.target, ast.Name)
+    assert isinstance(node.annotation, ast.Subscript)
+    assert isinstance(node.annotation.slice, ast.Tuple)
+    kind, text = node.annotation.slice.elts
+    choices = ()
+    if isinstance(kind, ast.Subscript) and ast.unparse(kind.value) == "Literal":
+        choices = tuple(ast.literal_eval(kind.slice)) if isinstance(kind.slice, ast.Tuple) else ()
+    return Option(
+        name=node.target.id,
+        kind=ast.unparse(kind),
+        choices=choices,
+        default=None if node.value is None else ast.literal_eval(node.value),
+        required=node.value is None,
+        help=ast.literal_eval(text),
+    )

@@ -1,0 +1,22 @@
+rule fetch_dataset:
+    output:
+        train=with_digest("results/datasets/{dataset}/train.h5"),
+        val=with_digest("results/datasets/{dataset}/val.h5"),
+    log:
+        "logs/fetch_dataset/{dataset}.log",
+    benchmark:
+        "benchmarks/jobs/fetch_dataset/{dataset}.tsv"
+    container:
+        get_container("torch")
+    resources:
+        mem_mb=4000,
+        runtime=240,
+    params:
+        source=lambda wildcards: experiment.datasets[wildcards.dataset].source,
+        options=get_source_options,
+        content=get_source_content,
+        code=get_source_code,
+        image=get_image("torch"),
+    shell:
+        "OMP_NUM_THREADS={threads} python -m stages.fetch_dataset --source {params.source} {params.options}"
+        " --name {wildcards.dataset} --train {output.train[0]} --val {output.val[0]} > {log} 2>&1"

@@ -1,0 +1,29 @@
+rule embed:
+    input:
+        weights=tracked("results/encoders/{encoder}/weights.safetensors"),
+        train=tracked("results/datasets/{dataset}/train.h5"),
+        val=tracked("results/datasets/{dataset}/val.h5"),
+    output:
+        train=with_digest("results/embeddings/{encoder}/{dataset}-train.h5"),
+        val=with_digest("results/embeddings/{encoder}/{dataset}-val.h5"),
+    log:
+        "logs/embed/{encoder}/{dataset}.log",
+    benchmark:
+        "benchmarks/jobs/embed/{encoder}/{dataset}.tsv"
+    wildcard_constraints:
+        dataset=any_of(experiment.datasets),
+    container:
+        get_container("torch")
+    resources:
+        gpu=1,
+        mem_mb=16000,
+        runtime=240,
+        cpus_per_task=1,
+    params:
+        augmentation=get_augmentation,
+        code=get_embedding_code,
+        image=get_image("torch"),
+    shell:
+        "OMP_NUM_THREADS={threads} python -m stages.embed --weights {input.weights[0]}"
+        " --augmentation {params.augmentation} --workers $(({resources.cpus_per_task} - 1))"
+        " --images {input.train[0]} {input.val[0]} --embeddings {output.train[0]} {output.val[0]} > {log} 2>&1"

@@ -1,0 +1,103 @@
+wildcard_constraints:
+    dataset=any_of(experiment.datasets),
+    evaluation=any_of(experiment.evaluations),
+
+
+rule knn:
+    input:
+        unpack(get_embeddings),
+    output:
+        metrics="results/metrics/{encoder}/{dataset}-{evaluation}.json",
+    log:
+        "logs/knn/{encoder}/{dataset}-{evaluation}.log",
+    benchmark:
+        "benchmarks/jobs/knn/{encoder}/{dataset}-{evaluation}.tsv"
+    wildcard_constraints:
+        evaluation=any_of(experiment.evaluations_of("knn")),
+    container:
+        get_container("faiss")
+    resources:
+        gpu=1,
+        mem_mb=16000,
+        runtime=60,
+    params:
+        options=get_evaluation_options,
+        code=source.fingerprint("stages.knn"),
+        image=get_image("faiss"),
+    shell:
+        "OMP_NUM_THREADS={threads} python -m stages.knn {params.options} --name {wildcards.evaluation}"
+        " --train {input.train[0]} --val {input.val[0]} --metrics {output.metrics} > {log} 2>&1"
+
+
+rule linear_probe:
+    input:
+        unpack(get_embeddings),
+    output:
+        metrics="results/metrics/{encoder}/{dataset}-{evaluation}.json",
+    log:
+        "logs/linear_probe/{encoder}/{dataset}-{evaluation}.log",
+    benchmark:
+        "benchmarks/jobs/linear_probe/{encoder}/{dataset}-{evaluation}.tsv"
+    wildcard_constraints:
+        evaluation=any_of(experiment.evaluations_of("linear")),
+    container:
+        get_container("torch")
+    resources:
+        gpu=1,
+        mem_mb=16000,
+        runtime=240,
+    params:
+        options=get_evaluation_options,
+        code=source.fingerprint("stages.linear_probe"),
+        image=get_image("torch"),
+    shell:
+        "OMP_NUM_THREADS={threads} python -m stages.linear_probe {params.options} --name {wildcards.evaluation}"
+        " --train {input.train[0]} --val {input.val[0]} --metrics {output.metrics} > {log} 2>&1"
+
+
+rule cluster:
+    input:
+        unpack(get_embeddings),
+    output:
+        assignments=with_digest("results/clusters/{encoder}/{dataset}-{evaluation}.h5"),
+    log:
+        "logs/cluster/{encoder}/{dataset}-{evaluation}.log",
+    benchmark:
+        "benchmarks/jobs/cluster/{encoder}/{dataset}-{evaluation}.tsv"
+    container:
+        get_container("faiss")
+    resources:
+        gpu=1,
+        mem_mb=16000,
+        runtime=240,
+    params:
+        options=get_evaluation_options,
+        code=source.fingerprint("stages.cluster"),
+        image=get_image("faiss"),
+    shell:
+        "OMP_NUM_THREADS={threads} python -m stages.cluster {params.options}"
+        " --train {input.train[0]} --val {input.val[0]} --assignments {output.assignments[0]} > {log} 2>&1"
+
+
+rule align:
+    input:
+        assignments=tracked("results/clusters/{encoder}/{dataset}-{evaluation}.h5"),
+    output:
+        metrics="results/metrics/{encoder}/{dataset}-{evaluation}.json",
+    log:
+        "logs/align/{encoder}/{dataset}-{evaluation}.log",
+    benchmark:
+        "benchmarks/jobs/align/{encoder}/{dataset}-{evaluation}.tsv"
+    wildcard_constraints:
+        evaluation=any_of(experiment.evaluations_of("cluster-alignment")),
+    container:
+        get_container("faiss")
+    resources:
+        mem_mb=8000,
+        runtime=60,
+    params:
+        code=source.fingerprint("stages.align"),
+        image=get_image("faiss"),
+    shell:
+        "OMP_NUM_THREADS={threads} python -m stages.align --name {wildcards.evaluation}"
+        " --assignments {input.assignments[0]} --metrics {output.metrics} > {log} 2>&1"

@@ -1,0 +1,172 @@
+# What the rules' inputs and parameters are: functions of the wildcards, over the checked config.
+
+from experiment import commands, content, images, source
+from experiment.config import ConfigError, Experiment
+from snakemake.exceptions import WorkflowError
+
+try:
+    experiment = Experiment(config)
+except ConfigError as error:
+    raise WorkflowError(f"config: {error}") from None
+
+
+def tracked(path):
+    """A file by its content: a large file's date is ignored, its digest beside it tells whether it has changed."""
+    return [ancient(path), f"{path}.sha256"]
+
+
+def with_digest(path):
+    """A file that a stage writes, and the digest that it writes beside it."""
+    return [path, f"{path}.sha256"]
+
+
+def get_container(name):
+    return images.location(name, experiment.containers)
+
+
+def get_image(name):
+    """What is in the image: a change of it makes a job run again, a move does not."""
+    return images.identity(name, experiment.containers)
+
+
+def get_pack(dataset, split):
+    return tracked(f"results/datasets/{dataset}/{split}.h5")
+
+
+def get_source_options(wildcards):
+    return commands.flags(experiment.datasets[wildcards.dataset].options)
+
+
+def get_source_content(wildcards):
+    """The fingerprint of the user's own images, for a source that reads a folder."""
+    folder = experiment.datasets[wildcards.dataset].options.get("path")
+    return content.fingerprint(folder) if folder else "of the package"
+
+
+def get_source_code(wildcards):
+    name = experiment.datasets[wildcards.dataset].source
+    return source.fingerprint(
+        "stages.fetch_dataset", source.plugin_module("stages.datasets.sources", name)
+    )
+
+
+def get_encoder(wildcards):
+    return experiment.encoders[wildcards.encoder]
+
+
+def get_training_input(wildcards):
+    """The images to train on and, for a student, its teacher: cached embeddings, or weights where it is live."""
+    encoder = get_encoder(wildcards)
+    files = {"train": get_pack(encoder.dataset, "train")}
+    if wildcards.encoder in experiment.students:
+        cached = f"results/embeddings/{encoder.teacher}/{encoder.dataset}-train.h5"
+        weights = f"results/encoders/{encoder.teacher}/weights.safetensors"
+        files["teacher"] = tracked(weights if encoder.live else cached)
+    return files
+
+
+def get_teacher_flag(wildcards):
+    return (
+        "--teacher-weights" if get_encoder(wildcards).live else "--teacher-embeddings"
+    )
+
+
+def get_training_options(wildcards):
+    """All that the training stages are told about an encoder, but for the files."""
+    encoder = get_encoder(wildcards)
+    dataset = experiment.datasets[encoder.dataset]
+    facts = {
+        "method": encoder.method,
+        "architecture": encoder.architecture,
+        "augmentation": dataset.augmentation,
+        "size": dataset.size,
+        "seed": encoder.seed,
+        "label": getattr(encoder, "label", encoder.method),
+    }
+    return commands.flags({**facts, **encoder.options})
+
+
+def get_training_code(wildcards, stage):
+    """The fingerprint of the training stage, its method, its augmentation, and the architectures it builds."""
+    encoder = get_encoder(wildcards)
+    package = {"pretrain": "stages.pretraining", "distill": "stages.distillation"}[
+        stage
+    ]
+    architectures = [encoder.architecture]
+    if getattr(encoder, "live", False):
+        architectures.append(experiment.encoders[encoder.teacher].architecture)
+    return source.fingerprint(
+        f"stages.{stage}",
+        source.plugin_module(package, encoder.method),
+        get_augmentation_module(encoder.dataset),
+        *map(get_architecture_module, architectures),
+    )
+
+
+def get_augmentation_module(dataset):
+    return source.plugin_module(
+        "stages.datasets.augmentations", experiment.datasets[dataset].augmentation
+    )
+
+
+def get_architecture_module(architecture):
+    return source.plugin_module(
+        "stages.architectures", source.architecture_family(architecture)
+    )
+
+
+def get_augmentation(wildcards):
+    return experiment.datasets[wildcards.dataset].augmentation
+
+
+def get_embedding_code(wildcards):
+    return source.fingerprint(
+        "stages.embed",
+        get_augmentation_module(wildcards.dataset),
+        get_architecture_module(get_encoder(wildcards).architecture),
+    )
+
+
+def get_embeddings(wildcards):
+    """The caches of an encoder's embeddings of a dataset."""
+    folder = f"results/embeddings/{wildcards.encoder}/{wildcards.dataset}"
+    return {split: tracked(f"{folder}-{split}.h5") for split in ("train", "val")}
+
+
+def get_evaluation_options(wildcards):
+    return commands.flags(experiment.evaluations[wildcards.evaluation].options)
+
+
+def get_evaluated():
+    """Every encoder, with the dataset that it is measured on: the one it was trained on."""
+    return [(name, encoder.dataset) for name, encoder in experiment.encoders.items()]
+
+
+def get_metrics(wildcards):
+    """Every encoder's every evaluation, in the order of the config."""
+    return [
+        f"results/metrics/{encoder}/{dataset}-{evaluation}.json"
+        for encoder, dataset in get_evaluated()
+        for evaluation in experiment.evaluations
+    ]
+
+
+def get_histories(wildcards):
+    return [f"results/encoders/{name}/history.csv" for name in experiment.encoders]
+
+
+def get_clustering(wildcards):
+    """The clusters and the val images that a cluster picture shows."""
+    dataset = get_encoder(wildcards).dataset
+    evaluation = experiment.evaluations_of("cluster-alignment")[0]
+    return {
+        "assignments": tracked(
+            f"results/clusters/{wildcards.encoder}/{dataset}-{evaluation}.h5"
+        ),
+        "images": get_pack(dataset, "val"),
+    }
+
+
+def any_of(names):
+    """A wildcard's constraint: one of these names, or nothing at all where there is none."""
+    return "|".join(map(re.escape, names)) or r"(?!)"
