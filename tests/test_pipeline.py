@@ -140,6 +140,10 @@ def one_student_less(project: Project) -> None:
     project.write_config({**TINY, "students": [{**group, "methods": ["compress-1q"]}]})
 
 
+def live_teacher(project: Project) -> None:
+    project.write_config({**TINY, "students": [{**TINY["students"][0], "teacher": "live"}]})
+
+
 def content(project: Project) -> None:
     first, second = sorted((project.path / "numerals/train/digit-0").iterdir())[:2]
     first.write_bytes(second.read_bytes())
@@ -189,6 +193,7 @@ EDITS: dict[str, tuple[Callable[[Project], None], set[str]]] = {
     "a helper of all training": (helper_of_training, EVERYTHING - {"fetch_dataset"}),
     "the temperature of one method": (temperature, distilled_again(STUDENTS[0])),
     "a default, spelled out": (spelled_out_default, set()),
+    "the teacher live": (live_teacher, distilled_again(*STUDENTS)),
     "another student": (
         another_student,
         distilled_again("teacher--resnet18_x0.125--regression-bn--seed0"),
@@ -214,6 +219,13 @@ def test_an_edit_reruns_exactly_what_it_touched(finished: Project, tmp_path: Pat
 
 def test_containers_on_or_off_rerun_nothing(finished: Project) -> None:
     assert finished.would_run("--use-singularity") == set()
+
+
+def test_an_experiment_of_its_own_replaces_the_default(finished: Project, tmp_path: Path) -> None:
+    other = {**TINY, "encoders": {"lone": TINY["encoders"]["untrained"]}, "students": [], "cluster_pictures": []}
+    (tmp_path / "other.yaml").write_text(yaml.safe_dump(other))
+    expected = {"pretrain lone", "plot_training_curves", *measured("lone"), *TABLES}
+    assert finished.would_run("--configfile", str(tmp_path / "other.yaml")) == expected
 
 
 def test_the_no_op_says_so(finished: Project) -> None:

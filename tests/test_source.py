@@ -24,7 +24,7 @@ MODULES = [
 @pytest.fixture
 def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A small package called stages, which the functions under test read instead of ours."""
-    caches = (source.fingerprint, source._tree, source._imports, source._canonical_module, source.options)
+    caches = (source.fingerprint, source.tree, source._imports, source._canonical_module, source.options)
     monkeypatch.setattr(source, "ROOT", tmp_path)
     for cache in caches:
         cache.cache_clear()
@@ -39,7 +39,7 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 
 def fingerprint_now(*modules: str) -> str:
-    for cache in (source.fingerprint, source._tree, source._imports, source._canonical_module):
+    for cache in (source.fingerprint, source.tree, source._imports, source._canonical_module):
         cache.cache_clear()
     return source.fingerprint(*modules)
 

@@ -3,6 +3,7 @@
 import dataclasses
 from typing import Annotated
 
+from stages.errors import UserError
 from stages.pretraining import Pretraining
 from stages.training.recipe import Recipe
 
@@ -10,6 +11,10 @@ from stages.training.recipe import Recipe
 @dataclasses.dataclass(frozen=True)
 class Options(Recipe):
     epochs: Annotated[int, "0: the initial weights are written as they are"] = 0
+
+    def __post_init__(self) -> None:
+        if self.epochs:
+            raise UserError(f"--epochs is {self.epochs}, but an untrained encoder is not trained; expected 0")
 
 
 class Untrained(Pretraining):

@@ -55,7 +55,7 @@ def architecture_family(name: str) -> str:
 
 
 @functools.cache
-def _tree(module: str) -> ast.Module:
+def tree(module: str) -> ast.Module:
     path = _path_of(module)
     if path is None:
         raise ModuleNotFoundError(f"no source for {module} under {ROOT}")
@@ -71,7 +71,7 @@ def _path_of(module: str) -> Path | None:
 def _imports(module: str) -> list[str]:
     """What of the stages ``module`` imports; a name imported from a package may be a module of it."""
     names = []
-    for node in ast.walk(_tree(module)):
+    for node in ast.walk(tree(module)):
         if isinstance(node, ast.Import):
             names += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom) and node.module:
@@ -82,7 +82,7 @@ def _imports(module: str) -> list[str]:
 
 @functools.cache
 def _canonical_module(module: str) -> str:
-    return _canonical(_tree(module))
+    return _canonical(tree(module))
 
 
 def _canonical(node: Any) -> str:
@@ -141,7 +141,7 @@ def options(module: str) -> dict[str, Option]:
 
 
 def _fields(module: str, name: str) -> Iterator[Option]:
-    (found,) = (node for node in _tree(module).body if isinstance(node, ast.ClassDef) and node.name == name)
+    (found,) = (node for node in tree(module).body if isinstance(node, ast.ClassDef) and node.name == name)
     for base in found.bases:
         assert isinstance(base, ast.Name)
         yield from _fields(_origin_of(module, base.id), base.id)
@@ -152,7 +152,7 @@ def _fields(module: str, name: str) -> Iterator[Option]:
 
 def _origin_of(module: str, name: str) -> str:
     """The module that ``module`` imports ``name`` from, or itself."""
-    for node in _tree(module).body:
+    for node in tree(module).body:
         if isinstance(node, ast.ImportFrom) and node.module and any(alias.name == name for alias in node.names):
             return node.module
     return module

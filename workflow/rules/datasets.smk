@@ -5,7 +5,7 @@ rule fetch_dataset:
     log:
         "logs/fetch_dataset/{dataset}.log",
     benchmark:
-        "benchmarks/jobs/fetch_dataset/{dataset}.tsv"
+        "results/benchmarks/fetch_dataset/{dataset}.tsv"
     container:
         get_container("torch")
     resources:

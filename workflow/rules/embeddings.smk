@@ -9,7 +9,7 @@ rule embed:
     log:
         "logs/embed/{encoder}/{dataset}.log",
     benchmark:
-        "benchmarks/jobs/embed/{encoder}/{dataset}.tsv"
+        "results/benchmarks/embed/{encoder}/{dataset}.tsv"
     wildcard_constraints:
         dataset=any_of(experiment.datasets),
     container:

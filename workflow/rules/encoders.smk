@@ -7,7 +7,7 @@ rule pretrain:
     log:
         "logs/pretrain/{encoder}.log",
     benchmark:
-        "benchmarks/jobs/pretrain/{encoder}.tsv"
+        "results/benchmarks/pretrain/{encoder}.tsv"
     wildcard_constraints:
         encoder=any_of(experiment.pretrained),
     container:
@@ -38,7 +38,7 @@ rule distill:
     log:
         "logs/distill/{encoder}.log",
     benchmark:
-        "benchmarks/jobs/distill/{encoder}.tsv"
+        "results/benchmarks/distill/{encoder}.tsv"
     wildcard_constraints:
         encoder=any_of(experiment.students),
     container:

@@ -11,7 +11,7 @@ rule knn:
     log:
         "logs/knn/{encoder}/{dataset}-{evaluation}.log",
     benchmark:
-        "benchmarks/jobs/knn/{encoder}/{dataset}-{evaluation}.tsv"
+        "results/benchmarks/knn/{encoder}/{dataset}-{evaluation}.tsv"
     wildcard_constraints:
         evaluation=any_of(experiment.evaluations_of("knn")),
     container:
@@ -37,7 +37,7 @@ rule linear_probe:
     log:
         "logs/linear_probe/{encoder}/{dataset}-{evaluation}.log",
     benchmark:
-        "benchmarks/jobs/linear_probe/{encoder}/{dataset}-{evaluation}.tsv"
+        "results/benchmarks/linear_probe/{encoder}/{dataset}-{evaluation}.tsv"
     wildcard_constraints:
         evaluation=any_of(experiment.evaluations_of("linear")),
     container:
@@ -63,7 +63,7 @@ rule cluster:
     log:
         "logs/cluster/{encoder}/{dataset}-{evaluation}.log",
     benchmark:
-        "benchmarks/jobs/cluster/{encoder}/{dataset}-{evaluation}.tsv"
+        "results/benchmarks/cluster/{encoder}/{dataset}-{evaluation}.tsv"
     container:
         get_container("faiss")
     resources:
@@ -87,7 +87,7 @@ rule align:
     log:
         "logs/align/{encoder}/{dataset}-{evaluation}.log",
     benchmark:
-        "benchmarks/jobs/align/{encoder}/{dataset}-{evaluation}.tsv"
+        "results/benchmarks/align/{encoder}/{dataset}-{evaluation}.tsv"
     wildcard_constraints:
         evaluation=any_of(experiment.evaluations_of("cluster-alignment")),
     container:

@@ -45,9 +45,7 @@ def get_source_content(wildcards):
 
 def get_source_code(wildcards):
     name = experiment.datasets[wildcards.dataset].source
-    return source.fingerprint(
-        "stages.fetch_dataset", source.plugin_module("stages.datasets.sources", name)
-    )
+    return source.fingerprint("stages.fetch_dataset", source.plugin_module("stages.datasets.sources", name))
 
 
 def get_encoder(wildcards):
@@ -66,9 +64,7 @@ def get_training_input(wildcards):
 
 
 def get_teacher_flag(wildcards):
-    return (
-        "--teacher-weights" if get_encoder(wildcards).live else "--teacher-embeddings"
-    )
+    return "--teacher-weights" if get_encoder(wildcards).live else "--teacher-embeddings"
 
 
 def get_training_options(wildcards):
@@ -89,9 +85,7 @@ def get_training_options(wildcards):
 def get_training_code(wildcards, stage):
     """The fingerprint of the training stage, its method, its augmentation, and the architectures it builds."""
     encoder = get_encoder(wildcards)
-    package = {"pretrain": "stages.pretraining", "distill": "stages.distillation"}[
-        stage
-    ]
+    package = {"pretrain": "stages.pretraining", "distill": "stages.distillation"}[stage]
     architectures = [encoder.architecture]
     if getattr(encoder, "live", False):
         architectures.append(experiment.encoders[encoder.teacher].architecture)
@@ -104,15 +98,11 @@ def get_training_code(wildcards, stage):
 
 
 def get_augmentation_module(dataset):
-    return source.plugin_module(
-        "stages.datasets.augmentations", experiment.datasets[dataset].augmentation
-    )
+    return source.plugin_module("stages.datasets.augmentations", experiment.datasets[dataset].augmentation)
 
 
 def get_architecture_module(architecture):
-    return source.plugin_module(
-        "stages.architectures", source.architecture_family(architecture)
-    )
+    return source.plugin_module("stages.architectures", source.architecture_family(architecture))
 
 
 def get_augmentation(wildcards):
@@ -160,9 +150,7 @@ def get_clustering(wildcards):
     dataset = get_encoder(wildcards).dataset
     evaluation = experiment.evaluations_of("cluster-alignment")[0]
     return {
-        "assignments": tracked(
-            f"results/clusters/{wildcards.encoder}/{dataset}-{evaluation}.h5"
-        ),
+        "assignments": tracked(f"results/clusters/{wildcards.encoder}/{dataset}-{evaluation}.h5"),
         "images": get_pack(dataset, "val"),
     }
 

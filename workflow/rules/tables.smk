@@ -19,7 +19,7 @@ rule tabulate:
     log:
         "logs/tabulate.log",
     benchmark:
-        "benchmarks/jobs/tabulate.tsv"
+        "results/benchmarks/tabulate.tsv"
     container:
         get_container("faiss")
     params:
@@ -42,7 +42,7 @@ rule plot_comparison:
     log:
         "logs/plot_comparison.log",
     benchmark:
-        "benchmarks/jobs/plot_comparison.tsv"
+        "results/benchmarks/plot_comparison.tsv"
     container:
         get_container("faiss")
     params:
@@ -64,7 +64,7 @@ rule plot_training_curves:
     log:
         "logs/plot_training_curves.log",
     benchmark:
-        "benchmarks/jobs/plot_training_curves.tsv"
+        "results/benchmarks/plot_training_curves.tsv"
     container:
         get_container("faiss")
     params:
@@ -88,7 +88,7 @@ rule plot_clusters:
     log:
         "logs/plot_clusters/{encoder}.log",
     benchmark:
-        "benchmarks/jobs/plot_clusters/{encoder}.tsv"
+        "results/benchmarks/plot_clusters/{encoder}.tsv"
     container:
         get_container("faiss")
     params:

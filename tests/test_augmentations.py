@@ -1,0 +1,95 @@
+"""The augmentations: range, shape, chance by position alone, and known maps."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor
+from torchvision.transforms.v2 import functional as F
+
+from stages.datasets import augmentations
+from stages.datasets.augmentations.affine_elastic import AffineElastic
+from stages.training.position import seed_here
+
+STILL = {"degrees": 0.0, "scale": (1.0, 1.0), "shear": 0.0, "shift": 0.0, "warp": 0.0}
+PLAIN = {"gamma": (1.0, 1.0), "contrast": (1.0, 1.0), "noise": 0.0}
+
+
+def affine(**limits: object) -> AffineElastic:
+    """The augmentation with nothing but what ``limits`` switch on."""
+    augmentation = AffineElastic(32)
+    for name, value in {**STILL, **PLAIN, **limits}.items():
+        setattr(augmentation, name, value)
+    return augmentation
+
+
+@pytest.fixture
+def images() -> Tensor:
+    """Smooth blobs in 0..1, [8, 3, 32, 32], black at the border."""
+    generator = torch.Generator().manual_seed(0)
+    blobs = torch.nn.functional.interpolate(torch.rand(8, 3, 4, 4, generator=generator), size=(16, 16), mode="bicubic")
+    return torch.nn.functional.pad(blobs.clamp(0, 1), (8, 8, 8, 8))
+
+
+@pytest.mark.parametrize("name", ["affine-elastic", "crop-flip"])
+def test_crops_and_batches_keep_shape_and_range(name: str) -> None:
+    augmentation = augmentations.named(name, 24)
+    image = torch.randint(0, 256, (3, 40, 30), dtype=torch.uint8)
+    for crop in (augmentation.sample(image), augmentation.center(image)):
+        assert crop.shape == (3, 24, 24)
+        assert crop.dtype == torch.uint8
+    batch = augmentation.batch(torch.rand(5, 3, 24, 24))
+    assert batch.shape == (5, 3, 24, 24)
+    assert 0 <= batch.min() <= batch.max() <= 1
+
+
+def test_without_chance_the_batch_is_unchanged(images: Tensor) -> None:
+    torch.testing.assert_close(affine().batch(images), images.clamp(min=1e-4), atol=2e-6, rtol=0)
+
+
+def test_chance_is_the_seed_s_alone_and_differs_between_images(images: Tensor) -> None:
+    augmentation = AffineElastic(32)
+    alike = images[:1].expand(4, -1, -1, -1)
+    seed_here(0, 1)
+    first = augmentation.batch(alike)
+    seed_here(0, 1)
+    assert torch.equal(first, augmentation.batch(alike))
+    seed_here(0, 2)
+    assert not torch.allclose(first, augmentation.batch(alike), atol=0.05)
+    assert not torch.allclose(first[0], first[1], atol=0.05)
+
+
+def fixed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every draw at its upper limit."""
+    monkeypatch.setattr(torch, "rand", lambda shape, **options: torch.ones(shape, **options))
+
+
+MAPS: dict[str, tuple[dict[str, object], Callable[[Tensor], Tensor]]] = {
+    # affine_grid maps output to input, so a positive angle turns the content counter-clockwise on screen.
+    "rotation": ({"degrees": 90.0}, lambda images: torch.rot90(images, 1, (2, 3))),
+    "shift": ({"shift": 0.25}, lambda images: F.affine(images, 0, [-8, -8], 1, [0, 0])),
+    "contrast": ({"contrast": (0.5, 0.5)}, lambda images: images * 0.5),
+    "gamma": ({"gamma": (2.0, 2.0)}, lambda images: images**2),
+}
+
+
+@pytest.mark.parametrize("case", MAPS)
+def test_a_fixed_draw_is_the_known_map(case: str, images: Tensor, monkeypatch: pytest.MonkeyPatch) -> None:
+    limits, expected = MAPS[case]
+    fixed(monkeypatch)
+    torch.testing.assert_close(affine(**limits).batch(images), expected(images), atol=2e-4, rtol=0)
+
+
+def test_twice_the_scale_halves_what_is_read(images: Tensor, monkeypatch: pytest.MonkeyPatch) -> None:
+    fixed(monkeypatch)
+    larger = affine(scale=(2.0, 2.0)).batch(images)
+    middle = torch.nn.functional.interpolate(images[:, :, 8:24, 8:24], size=(32, 32), mode="bilinear")
+    torch.testing.assert_close(larger[:, :, 2:-2, 2:-2], middle[:, :, 2:-2, 2:-2], atol=2e-4, rtol=0)
+
+
+def test_the_warp_moves_pixels_smoothly_and_not_far(images: Tensor) -> None:
+    still, warped = affine(), affine(warp=0.12)
+    difference = warped._grid(images) - still._grid(images)
+    # Bicubic interpolation overshoots its nodes by less than a half.
+    assert 0.02 < difference.abs().max() < 0.12 * 1.5
+    assert (difference[:, 1:] - difference[:, :-1]).abs().max() < 0.12 * 1.5 * 2 * 3 / 32 * 2
