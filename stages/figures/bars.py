@@ -1,0 +1,187 @@
+"""Grouped bars of the measured numbers, a panel for each evaluation, as in CompRess's Figure 1."""
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from stages.figures.comparison import Cell, Comparison, heading, read_comparisons
+from stages.figures.style import GREY, OKABE_ITO, WIDTH, drawing
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+Look = Mapping[str, Any]
+"""How a bar is filled."""
+
+PANEL_HEIGHT, LEGEND_LINE = 2.7, 0.22
+GAP = 1.0
+"""The space between two groups, in bars."""
+
+CHARACTER = 0.08
+"""A character's width in inches, about."""
+
+REFERENCES: dict[str, Look] = {
+    "teacher": {"facecolor": "white", "edgecolor": GREY, "hatch": "////"},
+    "supervised": {"facecolor": GREY},
+    "untrained": {"facecolor": "#C8C8C8"},
+}
+
+NOTE = (
+    "Error bars: sample standard deviation over the encoder's seeds or, of a single encoder, the evaluation's repeats"
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Group:
+    """A name under the axis, and above it a bar for each label; what only another panel has keeps its place."""
+
+    name: str
+    bars: tuple[tuple[str, Cell | None], ...]
+
+
+def draw(metrics: Sequence[Path], path: Path) -> None:
+    """Draw what the ``metrics`` files hold of teachers, students and their references.
+
+    Encoders that are none of these are left to the table, unless a dataset has no others.
+    """
+    comparisons = read_comparisons(metrics)
+    panels = []
+    for comparison in comparisons:
+        for evaluation in comparison.evaluations:
+            groups = groups_of(comparison, evaluation)
+            if any(cell for _, cell in _flat(groups)):
+                panels.append((comparison, evaluation, groups))
+    columns = 1 if len(panels) == 1 or max(slots(groups) for _, _, groups in panels) > 36 else 2
+    lines = math.ceil(len(panels) / columns)
+    looks = looks_of(comparisons)
+    across = _across([len(label) for label in looks])
+    legend_height = LEGEND_LINE * (2 + math.ceil(len(looks) / across))
+    with drawing(path, lines * PANEL_HEIGHT + legend_height) as figure:
+        axes = list(figure.subplots(lines, columns, squeeze=False).flat)
+        for axis, (comparison, evaluation, groups) in zip(axes, panels, strict=False):
+            _panel(axis, groups, looks, WIDTH / columns, comparison.shown(evaluation))
+            name = f"{comparison.dataset}: {heading(evaluation)}" if len(comparisons) > 1 else heading(evaluation)
+            axis.set_title(name, loc="left", fontweight="bold")
+        for axis in axes[len(panels) :]:
+            axis.set_axis_off()
+        figure.legend(
+            handles=[_patch(label, look) for label, look in looks.items()],
+            title=NOTE if any(cell and cell.std is not None for *_, g in panels for _, cell in _flat(g)) else None,
+            title_fontsize="small",
+            loc="outside lower center",
+            ncols=across,
+            fontsize=9,
+            frameon=False,
+            columnspacing=1.4,
+            handlelength=1.6,
+        )
+
+
+def groups_of(comparison: Comparison, evaluation: str) -> list[Group]:
+    """A group for each student architecture and teacher; without students, a single one of all encoders."""
+    if not comparison.groups:
+        return [Group("", tuple((name, comparison.cell_of(name, evaluation)) for name in comparison.others))]
+    several = len({group.teacher for group in comparison.groups}) > 1
+    groups = []
+    for group in comparison.groups:
+        rows = [r for r in comparison.rows if any(comparison.cell(group, r, e) for e in comparison.evaluations)]
+        name = f"{group.teacher} →\n{group.architecture}" if several else group.architecture
+        bars = tuple((comparison.label(row), comparison.cell(group, row, evaluation)) for row in rows)
+        groups.append(Group(name, bars))
+    return groups
+
+
+def looks_of(comparisons: Sequence[Comparison]) -> dict[str, Look]:
+    """The look of each label's bars, the same in all panels: greys for references, colours for what is compared."""
+    references = {c.label(row): REFERENCES[row.kind] for c in comparisons for row in c.rows if row.kind in REFERENCES}
+    methods = [c.label(row) for c in comparisons for row in c.rows if row.kind == "method"]
+    encoders = [name for c in comparisons if not c.groups for name in c.others]
+    colours = {}
+    for index, label in enumerate(dict.fromkeys([*methods, *encoders])):
+        used_up = {"hatch": "....", "edgecolor": "white"} if index >= len(OKABE_ITO) else {}
+        colours[label] = {"facecolor": OKABE_ITO[index % len(OKABE_ITO)], **used_up}
+    return {**references, **colours}
+
+
+def limits(cells: Sequence[Cell]) -> tuple[float, float]:
+    """Where the axis starts and the highest bar ends, its error included.
+
+    The start is zero or, to tell close numbers apart, a multiple of ten that leaves something of the lowest bar.
+    """
+    low = min(cell.mean - (cell.std or 0) for cell in cells)
+    high = max(cell.mean + (cell.std or 0) for cell in cells)
+    floor = 10.0 * math.floor((low - 0.15 * max(high - low, 2)) / 10)
+    return (floor if floor > high / 3 else 0.0), max(high, 1.0)
+
+
+def slots(groups: Sequence[Group]) -> float:
+    """The width of the axis, in bars."""
+    return sum(len(group.bars) + GAP for group in groups)
+
+
+def _across(lengths: Sequence[int]) -> int:
+    """How many labels of these lengths fit in a line of the legend, of which each column is as wide as its longest."""
+    widths = [0.5 + 0.9 * CHARACTER * length for length in lengths]
+    return len(widths) if sum(widths) < WIDTH - 0.3 else max(1, int((WIDTH - 0.3) / max(widths)))
+
+
+def _flat(groups: Sequence[Group]) -> list[tuple[str, Cell | None]]:
+    return [bar for group in groups for bar in group.bars]
+
+
+def _panel(axis: "Axes", groups: Sequence[Group], looks: Mapping[str, Look], inches: float, value: str) -> None:
+    from matplotlib.ticker import MaxNLocator
+
+    floor, top = limits([cell for _, cell in _flat(groups) if cell])
+    headroom = _bars(axis, groups, looks, floor, (inches - 0.9) / slots(groups))
+    ceiling = top + headroom * (top - floor)
+    ticks = MaxNLocator(6, steps=[1, 2, 5, 10]).tick_values(floor, ceiling)
+    axis.set_yticks([tick for tick in ticks if floor <= tick <= min(ceiling, max(100, top))])
+    axis.set_ylim(floor, ceiling)
+    axis.set_xlim(-0.5 - GAP / 2, slots(groups) - 0.5 - GAP / 2)
+    axis.set_ylabel(f"{value}, %" + (f" (axis from {floor:g})" if floor else ""))
+    middles, start = [], 0.0
+    for group in groups:
+        middles.append(start + (len(group.bars) - 1) / 2)
+        start += len(group.bars) + GAP
+    longest = max(len(line) for group in groups for line in group.name.splitlines() or [""])
+    crowded = CHARACTER * (longest + 1) > (inches - 0.9) / len(groups)
+    names = [group.name for group in groups]
+    axis.set_xticks(middles, names, rotation=25 if crowded else 0, ha="right" if crowded else "center")
+    axis.tick_params(axis="x", length=0)
+
+
+def _bars(axis: "Axes", groups: Sequence[Group], looks: Mapping[str, Look], floor: float, inches: float) -> float:
+    """Draw the bars, each ``inches`` wide; returns the share of the height that the numbers above them take."""
+    start = 0.0
+    for group in groups:
+        for place, (label, cell) in enumerate(group.bars):
+            if cell:
+                axis.bar(start + place, cell.mean - floor, width=0.88, bottom=floor, **looks[label])
+                if cell.std is not None:
+                    axis.errorbar(start + place, cell.mean, cell.std, color="black", elinewidth=0.8, capsize=1.5)
+                if inches > 0.11:
+                    _number(axis, start + place, cell, upright=inches < 0.33)
+        start += len(group.bars) + GAP
+    return 0.05 if inches <= 0.11 else 0.22 if inches < 0.33 else 0.12
+
+
+def _number(axis: "Axes", position: float, cell: Cell, *, upright: bool) -> None:
+    axis.annotate(
+        f"{cell.mean:.1f}",
+        (position, cell.mean + (cell.std or 0)),
+        xytext=(0, 2),
+        textcoords="offset points",
+        ha="center",
+        va="bottom",
+        rotation=90 if upright else 0,
+        fontsize=7 if upright else 8,
+    )
+
+
+def _patch(label: str, look: Look) -> Any:
+    from matplotlib.patches import Patch
+
+    return Patch(label=label, **look)

@@ -1,0 +1,431 @@
+"""The figures, by their pixels and by what they choose to show."""
+
+import io
+import itertools
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from numpy.typing import NDArray
+from PIL import Image, ImageColor
+
+from stages import plot
+from stages.artifacts.assignments import Assignments, write_assignments
+from stages.artifacts.metrics import Metrics, write_metrics
+from stages.datasets.packed import PackedImages, read_pack, write_packs
+from stages.datasets.sources import Split
+from stages.errors import UserError
+from stages.figures import bars, clusters, curves
+from stages.figures.comparison import Cell, read_comparisons
+from stages.figures.style import OKABE_ITO
+from tests.conftest import assert_refused, card, program
+
+HEADER = "epoch,loss,learning_rate,images_per_second,waiting_share"
+BLUE, ORANGE, GREEN = OKABE_ITO[:3]
+Write = Callable[..., Path]
+
+
+def pixels(path: Path) -> NDArray[np.uint8]:
+    """The figure as [H, W, 3]."""
+    with Image.open(path) as image:
+        return np.asarray(image.convert("RGB"))
+
+
+def where(picture: NDArray[np.uint8], colour: str) -> NDArray[np.bool_]:
+    """Which pixels [H, W] have exactly this colour."""
+    found: NDArray[np.bool_] = (picture == ImageColor.getrgb(colour)).all(axis=2)
+    return found
+
+
+def highest(picture: NDArray[np.uint8], colour: str) -> tuple[slice, slice]:
+    """The rows and columns of the highest bar of this colour: of the longest unbroken column, and those beside it."""
+    found = where(picture, colour)
+    run = np.zeros(found.shape, dtype=int)
+    for row in range(len(found)):
+        run[row] = (run[row - 1] + 1) * found[row]
+    bottom, column = np.unravel_index(np.argmax(run), run.shape)
+    left = right = int(column)
+    while found[bottom, left - 1]:
+        left -= 1
+    while found[bottom, right + 1]:
+        right += 1
+    return slice(int(bottom - run[bottom, column] + 1), int(bottom + 1)), slice(left, right + 1)
+
+
+def height(picture: NDArray[np.uint8], colour: str) -> int:
+    rows, _ = highest(picture, colour)
+    return rows.stop - rows.start
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Write:
+    """Writes a metrics file of ``value``."""
+    count = itertools.count()
+
+    def write(
+        name: str,
+        architecture: str,
+        origin: Mapping[str, object],
+        value: float,
+        std: float | None = None,
+        evaluation: str = "knn",
+    ) -> Path:
+        path = tmp_path / "metrics" / f"{next(count)}.json"
+        encoder = json.loads(card(name=name, architecture=architecture, origin={"seed": 0, **origin}).to_json())
+        values, deviations = {"top1": value}, {} if std is None else {"top1": std}
+        images = {"train": 100, "val": 20}
+        write_metrics(path, Metrics(encoder, "toy", evaluation, "", values, deviations, images, (0,), {}, 1.0))
+        return path
+
+    return write
+
+
+def student(write: Write, architecture: str, method: str, value: float, teacher: str = "big", **more: Any) -> Path:
+    name = f"{teacher}-{architecture}-{method}"
+    return write(name, architecture, {"way": "distill", "method": method, "teacher": teacher}, value, **more)
+
+
+def cell(mean: float, std: float | None = None) -> Cell:
+    return Cell(mean, std, (0,), 1, ())
+
+
+@pytest.mark.parametrize("architectures", [["one"], ["one", "two", "three"]])
+@pytest.mark.parametrize("evaluations", [["knn"], ["linear", "knn", "one-shot"]])
+def test_bars_of_any_number_of_architectures_and_evaluations(
+    tmp_path: Path, write: Write, architectures: list[str], evaluations: list[str]
+) -> None:
+    metrics = [
+        student(write, architecture, method, value, evaluation=evaluation)
+        for architecture in architectures
+        for method, value in (("first", 60), ("second", 30))
+        for evaluation in evaluations
+    ]
+    figure = tmp_path / "bars.png"
+    plot.main(["bars", "--metrics", *map(str, metrics), "--figure", str(figure)])
+    picture = pixels(figure)
+    lines = {1: 1, 3: 2}[len(evaluations)]
+    assert picture.shape == (round(150 * (2.7 * lines + 0.22 * 3)), 1350, 3)
+    assert height(picture, BLUE) == pytest.approx(2 * height(picture, ORANGE), abs=3)
+    assert not where(picture, GREEN).any()
+    # Along the foot of the highest bar: a run of pixels for each of the method's bars in this line of panels.
+    foot = where(picture, ORANGE)[highest(picture, ORANGE)[0].stop - 3]
+    assert np.count_nonzero(np.diff(foot.astype(int)) == 1) == len(architectures) * min(len(evaluations), 2)
+
+
+def test_bars_leave_room_for_what_was_not_measured(write: Write) -> None:
+    metrics = [
+        write("big", "huge", {"way": "pretrain", "method": "simclr"}, 80),
+        write("sup", "tiny", {"way": "pretrain", "method": "supervised"}, 70, evaluation="linear"),
+        student(write, "tiny", "first", 50, evaluation="linear"),
+        student(write, "tiny", "second", 60),
+        student(write, "small", "second", 40, std=2),
+    ]
+    (comparison,) = read_comparisons(metrics)
+    tiny, small = bars.groups_of(comparison, "knn")
+    assert (tiny.name, small.name) == ("tiny", "small")
+    assert [label for label, _ in tiny.bars] == ["Teacher", "Supervised", "first", "second"]
+    assert [found.mean if found else None for _, found in tiny.bars] == [80, None, None, 60]
+    assert [(label, str(found)) for label, found in small.bars] == [("Teacher", "80.0"), ("second", "40.0 ± 2.0")]
+
+
+def test_bars_name_the_teacher_where_there_are_two(write: Write) -> None:
+    metrics = [student(write, "tiny", "m", 50, teacher) for teacher in ("big", "wide")]
+    (comparison,) = read_comparisons(metrics)
+    assert [group.name for group in bars.groups_of(comparison, "knn")] == ["big →\ntiny", "wide →\ntiny"]
+
+
+def test_bars_of_many_methods_all_look_different(write: Write) -> None:
+    metrics = [student(write, "tiny", f"method {index}", 50) for index in range(14)]
+    looks = bars.looks_of(read_comparisons([*metrics, write("big", "huge", {"way": "fetch", "method": "byol"}, 9)]))
+    assert len(looks) == 15
+    assert len({json.dumps(look, sort_keys=True) for look in looks.values()}) == 15
+
+
+def test_bars_of_encoders_without_students(tmp_path: Path, write: Write) -> None:
+    metrics = [
+        write(name, "huge", {"way": "fetch", "method": "byol"}, 30 * (1 + place)) for place, name in enumerate("ab")
+    ]
+    plot.main(["bars", "--metrics", *map(str, metrics), "--figure", str(tmp_path / "bars.png")])
+    picture = pixels(tmp_path / "bars.png")
+    assert height(picture, ORANGE) == pytest.approx(2 * height(picture, BLUE), abs=3)
+
+
+def test_bars_skip_an_evaluation_of_other_encoders_only(tmp_path: Path, write: Write) -> None:
+    other = write("other", "wide", {"way": "fetch", "method": "byol"}, 30, evaluation="linear")
+    metrics = [student(write, "tiny", "m", 50), other]
+    plot.main(["bars", "--metrics", *map(str, metrics), "--figure", str(tmp_path / "bars.png")])
+    assert pixels(tmp_path / "bars.png").shape[0] == round(150 * (2.7 + 0.22 * 3))
+
+
+def test_error_bars_are_drawn(tmp_path: Path, write: Write) -> None:
+    """The same bar with and without a deviation: what is inside the bar and has another colour is the error bar."""
+    inside = []
+    for std in (None, 10.0):
+        figure = tmp_path / f"{std}.png"
+        plot.main(["bars", "--metrics", str(student(write, f"tiny-{std}", "m", 50, std=std)), "--figure", str(figure)])
+        picture = pixels(figure)
+        rows, columns = highest(picture, BLUE)
+        bar = where(picture, BLUE)[rows, columns]
+        inside.append(np.count_nonzero(~bar.all(axis=1)) / len(bar))
+    # The axis is from 30, the bar to 50, the error down to 40.
+    assert inside == [0, pytest.approx(0.5, abs=0.02)]
+
+
+@pytest.mark.parametrize(
+    ("cells", "expected"),
+    [
+        ([cell(10), cell(90)], (0, 90)),  # far apart: from zero
+        ([cell(88), cell(98)], (80, 98)),  # close: from the ten below the lowest
+        ([cell(81), cell(98)], (70, 98)),  # 80 would leave almost nothing of the lowest
+        ([cell(88, 10), cell(98, 3)], (70, 101)),  # the error bars are in the picture
+        ([cell(95)], (90, 95)),
+        ([cell(0)], (0, 1)),
+    ],
+)
+def test_the_axis_starts_at_a_ten_below_all_bars(cells: Sequence[Cell], expected: tuple[float, float]) -> None:
+    assert bars.limits(cells) == expected
+
+
+@pytest.fixture
+def history(tmp_path: Path) -> Callable[..., Path]:
+    """Writes a history of these losses."""
+
+    def history(name: str, losses: Sequence[float]) -> Path:
+        path = tmp_path / f"{name}.csv"
+        rows = [f"{epoch},{loss},0.1,100.0,0.0" for epoch, loss in enumerate(losses, start=1)]
+        path.write_text("\n".join([HEADER, *rows]) + "\n")
+        return path
+
+    return history
+
+
+@pytest.mark.parametrize(("trained", "lines"), [(1, 1), (3, 1), (4, 2)])
+def test_a_curve_for_each_encoder(tmp_path: Path, history: Callable[..., Path], trained: int, lines: int) -> None:
+    names = [f"name-{index}" for index in range(trained)]
+    paths = [history(name, [4, 2, 1]) for name in names]
+    plot.main(["curves", "--histories", *map(str, paths), "--names", *names, "--figure", str(tmp_path / "c.png")])
+    picture = pixels(tmp_path / "c.png")
+    assert picture.shape == (round(150 * (1.9 * lines + 2.5 * 0.2)), 1350, 3)
+    # The curves of the first line of panels: separate runs of columns, each falling from left to right.
+    blue = where(picture, BLUE)[: round(150 * 1.9)]
+    drawn = np.flatnonzero(np.diff(blue.any(axis=0).astype(int), prepend=0, append=0))
+    starts, ends = drawn[::2], drawn[1::2]
+    long = [(start, end) for start, end in zip(starts, ends, strict=True) if end - start > 50]
+    assert len(long) == min(trained, 3)
+    for start, end in long:
+        assert np.flatnonzero(blue[:, start + 2])[0] < np.flatnonzero(blue[:, end - 3])[-1]
+
+
+def test_an_untrained_encoder_is_named_under_the_figure(tmp_path: Path, history: Callable[..., Path]) -> None:
+    paths, names = [history("a", [2, 1]), history("b", [])], ["a", "b"]
+    curves.draw(paths[:1], names[:1], tmp_path / "one.png")
+    curves.draw(paths, names, tmp_path / "two.png")
+    one, two = pixels(tmp_path / "one.png"), pixels(tmp_path / "two.png")
+    assert len(two) - len(one) == 30  # one more line of text and no more panels
+    curves.draw(paths[1:], names[1:], tmp_path / "none.png")
+    none = pixels(tmp_path / "none.png")
+    assert not where(none, BLUE).any()
+    assert where(none, "#000000").any()
+
+
+def test_losses_are_read_in_order(history: Callable[..., Path]) -> None:
+    assert curves.read_losses(history("a", [2.5, 1e-3])) == ([1, 2], [2.5, 0.001])
+
+
+@pytest.mark.parametrize(
+    ("losses", "expected"), [([100, 1], True), ([10, 1], False), ([100, 0], False), ([100, -1], False)]
+)
+def test_only_wide_positive_losses_are_logarithmic(losses: list[float], expected: bool) -> None:
+    assert curves.wide(losses) is expected
+
+
+@pytest.mark.parametrize(
+    ("text", "names", "expected"),
+    [
+        (f"{HEADER}\n1,2,3,4,5\n", ["a", "b"], "1 histories but 2 names"),
+        ("step,loss\n1,2\n", ["a"], "has no columns epoch and loss"),
+        ("", ["a"], "has no columns epoch and loss"),
+        (f"{HEADER}\n1,2,3,4,5\n2\n", ["a"], "not a whole history"),
+    ],
+)
+def test_refuses_histories(tmp_path: Path, text: str, names: list[str], expected: str) -> None:
+    path = tmp_path / "history.csv"
+    path.write_text(text)
+    before = set(tmp_path.rglob("*"))
+    with pytest.raises(UserError, match=expected):
+        curves.draw([path], names, tmp_path / "c.png")
+    assert set(tmp_path.rglob("*")) == before
+
+
+COLOURS = ["#ff0000", "#00ff00", "#0000ff", "#ffff00"]
+"""The colour of all images in cluster 0, 1, 2 and 3."""
+
+VAL = [0, 1, 2, 0, 1, 2, 2, 0, 0, 3]
+"""The cluster of each val image."""
+
+
+def encoded(image: Image.Image) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, format="PNG")
+    return buffer.getvalue()
+
+
+def packed(folder: Path, **images: list[bytes]) -> dict[str, Path]:
+    """Packs of these splits."""
+    paths = {name: folder / f"{name}.h5" for name in images}
+    splits = {}
+    for name, blobs in images.items():
+        sizes = np.array([len(blob) for blob in blobs])
+        splits[paths[name]] = (name, Split(("only",), np.zeros(len(blobs), dtype=np.int64), sizes, iter(blobs)))
+    write_packs(splits, name="toy", source="test")
+    return paths
+
+
+@pytest.fixture
+def clustered(tmp_path: Path) -> dict[str, Path]:
+    """``train`` and ``val`` packs of one-coloured images, and the ``assignments`` that go by the colour."""
+    blobs = [encoded(Image.new("RGB", (7, 5), colour)) for colour in COLOURS]
+    paths = packed(tmp_path, train=[blobs[index] for index in VAL[::-1]], val=[blobs[index] for index in VAL])
+    return {**paths, "assignments": assign(tmp_path / "clusters.h5", VAL[::-1], VAL, read_pack(paths["val"]))}
+
+
+def assign(path: Path, train: list[int], val: list[int], pack: PackedImages) -> Path:
+    """Writes assignments whose second run, not to be shown, has everything in cluster 3."""
+    facts: dict[str, Any] = {
+        **{name: np.array([each, [3] * len(each)], dtype=np.int32) for name, each in (("train", train), ("val", val))},
+        **{f"{name}_labels": np.zeros(len(each), np.int64) for name, each in (("train", train), ("val", val))},
+        "dataset_fingerprint": pack.fingerprint,
+    }
+    found = Assignments(**facts, classes=("only",), clusters=4, seeds=(0, 1), card=card(), dataset="toy")
+    write_assignments(path, found)
+    return path
+
+
+def draw_clusters(paths: Mapping[str, Path], figure: Path, split: str = "val", **options: int) -> None:
+    more = [part for name, value in options.items() for part in (f"--{name}", str(value))]
+    places = ["--assignments", str(paths["assignments"]), "--images", str(paths[split]), "--figure", str(figure)]
+    plot.main(["clusters", *places, "--split", split, *more])
+
+
+@pytest.mark.parametrize("split", ["train", "val"])
+def test_the_images_of_a_cluster_are_in_its_row(tmp_path: Path, clustered: dict[str, Path], split: str) -> None:
+    draw_clusters(clustered, tmp_path / "c.png", split, rows=10, columns=3, seed=5)
+    picture = pixels(tmp_path / "c.png")
+    side = (round((9 - 1.05 - 0.06) * 150) + 4) // 3 - 4
+    assert picture.shape[1] == 1350
+    assigned = np.array(VAL if split == "val" else VAL[::-1])
+    lines = clusters.chosen(assigned, 4, 10, 3, seed=5)
+    assert sorted(line.cluster for line in lines) == [0, 1, 2, 3]
+    top = picture.shape[0] - round(0.06 * 150) - 4 * side - 3 * 4
+    for row, line in enumerate(lines):
+        for column in range(3):
+            y, x = top + row * (side + 4), round(1.05 * 150) + column * (side + 4)
+            square = picture[y + 2 : y + side - 2, x + 2 : x + side - 2]
+            shown = column < VAL.count(line.cluster)
+            assert where(square, COLOURS[line.cluster] if shown else "#ffffff").all()
+
+
+def test_the_figure_is_as_wide_with_many_columns(tmp_path: Path, clustered: dict[str, Path]) -> None:
+    draw_clusters(clustered, tmp_path / "c.png", rows=2, columns=40)
+    assert pixels(tmp_path / "c.png").shape[1] == 1350
+
+
+@given(
+    assigned=hnp.arrays(np.int32, st.integers(0, 60), elements=st.integers(0, 6)),
+    rows=st.integers(1, 9),
+    columns=st.integers(1, 9),
+    seed=st.integers(0, 1000),
+)
+def test_choices_are_of_the_cluster_and_without_repetition(
+    assigned: NDArray[np.int32], rows: int, columns: int, seed: int
+) -> None:
+    lines = clusters.chosen(assigned, 7, rows, columns, seed)
+    assert len(lines) == len({line.cluster for line in lines}) == min(rows, 7)
+    for line in lines:
+        assert line.size == np.count_nonzero(assigned == line.cluster)
+        assert len(line.shown) == len(set(line.shown)) == min(columns, line.size)
+        assert all(assigned[index] == line.cluster for index in line.shown)
+    assert lines == clusters.chosen(assigned, 7, rows, columns, seed)
+
+
+def test_choices_are_random_by_the_seed() -> None:
+    """Every cluster and every image gets its turn; neither the first nor the largest are preferred."""
+    assigned = np.repeat(np.arange(4), [1, 2, 10, 40])
+    choices = [clusters.chosen(assigned, 4, 1, 1, seed)[0] for seed in range(400)]
+    counts = np.bincount([line.cluster for line in choices], minlength=4)
+    assert counts.min() > 60  # of 100 expected, whatever the cluster's size
+    of_third = {line.shown[0] for line in choices if line.cluster == 2}
+    assert of_third == set(range(3, 13))
+
+
+def test_images_are_cropped_scaled_and_eight_bit(tmp_path: Path) -> None:
+    stripes = np.zeros((2, 6, 3), dtype=np.uint8)
+    stripes[:, 2:4] = [[[10, 20, 30], [40, 50, 60]]]
+    deep = np.full((4, 4), 0x4000, dtype=np.uint16)
+    blobs = [encoded(Image.fromarray(stripes)), encoded(Image.fromarray(deep)), b"not an image"]
+    pack = read_pack(packed(tmp_path, val=blobs)["val"])
+    wide = np.asarray(clusters.decoded(pack, 0, 4))
+    assert wide.tolist() == [[[10, 20, 30]] * 2 + [[40, 50, 60]] * 2] * 4
+    assert np.asarray(clusters.decoded(pack, 1, 2)).tolist() == [[[0x40] * 3] * 2] * 2
+    with pytest.raises(UserError, match=r"val\.h5: image 2 does not decode"):
+        clusters.decoded(pack, 2, 4)
+
+
+@pytest.mark.parametrize("what", ["dataset", "split", "number of images"])
+def test_refuses_images_that_were_not_clustered(tmp_path: Path, clustered: dict[str, Path], what: str) -> None:
+    blob, split, images = encoded(Image.new("RGB", (2, 2))), "val", clustered["val"]
+    if what == "dataset":
+        (tmp_path / "other").mkdir()
+        images = packed(tmp_path / "other", val=[blob] * len(VAL))["val"]
+    elif what == "split":
+        split = "train"
+    else:
+        assign(clustered["assignments"], VAL, VAL[1:], read_pack(images))
+    before = set(tmp_path.rglob("*"))
+    places = ("--assignments", clustered["assignments"], "--images", images, "--figure", tmp_path / "c.png")
+    done = program("plot", "clusters", *places, "--split", split)
+    expected = (clustered["assignments"], images, f"do not belong together: {what}")
+    assert_refused(done, *expected, folder=tmp_path, before=before)
+
+
+@pytest.mark.parametrize("count", ["0", "-1", "many"])
+def test_refuses_no_rows(clustered: dict[str, Path], capsys: pytest.CaptureFixture[str], count: str) -> None:
+    places = ["--assignments", str(clustered["assignments"]), "--images", str(clustered["val"]), "--figure", "c.png"]
+    with pytest.raises(SystemExit):
+        plot.main(["clusters", *places, f"--rows={count}"])
+    assert "expected a whole number of at least 1" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["figure", "figure.jpg", "figure.PNG"])
+def test_refuses_other_kinds_of_figure(tmp_path: Path, history: Callable[..., Path], name: str) -> None:
+    with pytest.raises(UserError, match=r"expected one of \.png, \.svg, \.pdf"):
+        curves.draw([history("a", [1])], ["a"], tmp_path / name)
+    assert not (tmp_path / name).exists()
+
+
+@pytest.mark.parametrize("kind", ["png", "svg", "pdf"])
+def test_equal_inputs_give_equal_files(
+    tmp_path: Path, write: Write, history: Callable[..., Path], clustered: dict[str, Path], kind: str
+) -> None:
+    """In this process and in one with another order of sets and another day."""
+    metrics = [student(write, "tiny", method, 50, std=3) for method in ("first", "second")]
+    places = {"--assignments": clustered["assignments"], "--images": clustered["val"], "--split": "val"}
+    commands: list[list[object]] = [
+        ["bars", "--metrics", *metrics],
+        ["curves", "--histories", history("a", [3, 2, 1]), "--names", "a"],
+        ["clusters", *itertools.chain(*places.items())],
+    ]
+    for command in commands:
+        first, second = (tmp_path / f"{command[0]}-{place}.{kind}" for place in (1, 2))
+        plot.main([*map(str, command), "--figure", str(first)])
+        done = program("plot", *command, "--figure", second, PYTHONHASHSEED="7", SOURCE_DATE_EPOCH="1000000000")
+        assert done.returncode == 0, done.stderr
+        assert first.read_bytes() == second.read_bytes()
+        starts = {"png": b"\x89PNG", "svg": b"<?xml", "pdf": b"%PDF"}
+        assert first.read_bytes().startswith(starts[kind])
