@@ -7,15 +7,19 @@ count up from faiss's own 1234. The result feeds cluster alignment, and later cl
 """
 
 import dataclasses
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from stages.command_line import add_options, parser_of, read_options, run
+from stages.errors import UserError, at_least
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+
+logger = logging.getLogger("stages")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,6 +28,9 @@ class Options:
     runs: Annotated[int, "k-means runs, each from its own seed"] = 1
     iterations: Annotated[int, "of each run"] = 20
     seed: Annotated[int, "of the first run; the others count up from it"] = 1234
+
+    def __post_init__(self) -> None:
+        at_least(1, clusters=self.clusters, runs=self.runs, iterations=self.iterations)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -57,7 +64,6 @@ def kmeans(
     import faiss
     import numpy as np
 
-    from stages.errors import UserError
     from stages.search import on_gpus
 
     if options.clusters > len(points):
@@ -71,9 +77,14 @@ def kmeans(
     clustering.train(points, index)
     of_points, of_queries = (index.search(rows, 1)[1][:, 0] for rows in (points, queries))
     if empty := options.clusters - len(np.unique(of_points)):
-        raise UserError(
-            f"{where}: {empty} of {options.clusters} clusters are empty (k-means seed {seed}): the embeddings have "
-            f"fewer distinct points; ask for fewer clusters, or look whether the encoder has collapsed"
+        distinct = len({row.tobytes() for row in points})
+        if distinct < options.clusters:
+            raise UserError(
+                f"{where}: {options.clusters} clusters asked for, but there are {distinct} distinct embeddings of "
+                f"{len(points)} images; ask for fewer clusters, or look whether the encoder has collapsed"
+            )
+        logger.warning(
+            "%s: %d of %d clusters are empty, from the k-means seed %d", where, empty, options.clusters, seed
         )
     return of_points, of_queries
 

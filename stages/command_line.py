@@ -20,7 +20,11 @@ T = TypeVar("T")
 
 logger = logging.getLogger("stages")
 
-NO_SPACE = (f"[Errno {errno.ENOSPC}]", f"errno = {errno.ENOSPC}", f"os error {errno.ENOSPC}", "No space left on device")
+NO_SPACE = tuple(
+    sign
+    for code in (errno.ENOSPC, errno.EDQUOT)
+    for sign in (f"[Errno {code}]", f"errno = {code},", f"os error {code}", os.strerror(code))
+)
 
 
 def parser_of(module_docstring: str | None) -> argparse.ArgumentParser:
@@ -117,16 +121,17 @@ def run(main: Callable[[Sequence[str] | None], None]) -> None:
         message = _message_of(error)
         if message is None or os.environ.get("DISTILLERY_TRACEBACK"):
             raise
-        sys.exit(f"error: {message}")
+        sys.exit(f"error: {' '.join(message.split())}")
 
 
 def _message_of(error: Exception) -> str | None:
     """The one line for an error the user can mend, None for one of ours."""
     if isinstance(error, UserError):
-        return str(error)
+        # One raised by a process that reads images ahead comes wrapped in its traceback, the message last.
+        return str(error).rsplit("UserError: ", 1)[-1]
     if any(sign in str(error) for sign in NO_SPACE):
         return f"the disk is full ({error}); nothing half-written was kept: free some space and run again"
-    if isinstance(error, (FileNotFoundError, PermissionError, IsADirectoryError)) and error.filename:
+    if isinstance(error, OSError) and error.filename:
         return f"cannot use {error.filename}: {error.strerror}"
     return None
 

@@ -3,17 +3,22 @@
     python -m stages.embed --weights weights.safetensors --augmentation crop-flip \\
         --images train.h5 val.h5 --embeddings teacher-train.h5 teacher-val.h5
 
-Each image is seen in its evaluation view, without chance, at the encoder's own input size and normalisation.
+Each image is seen in its evaluation view, without chance, at the encoder's own input size and normalisation. Vectors
+are stored as float16, unless that would change their norms by over 1% (as for an untrained MobileNet-V2, whose
+embeddings are all but zero): then as float32.
 """
 
+import itertools
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from stages.command_line import parser_of, run
+from stages.errors import at_least
 
 if TYPE_CHECKING:
-    import torch
+    import numpy as np
+    from numpy.typing import NDArray
 
     from stages.architectures import Encoder
     from stages.datasets.augmentations import Augmentation
@@ -26,14 +31,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--augmentation", required=True, help="the dataset's; only its evaluation view is used")
     parser.add_argument("--images", type=Path, nargs="+", required=True, help="the packed splits")
     parser.add_argument("--embeddings", type=Path, nargs="+", required=True, help="a file to write for each of them")
-    parser.add_argument(
-        "--dtype", choices=("float16", "float32"), default="float16", help="of the stored vectors (default: float16)"
-    )
     parser.add_argument("--batch-size", type=int, default=256, help="images at a time (default: 256)")
     parser.add_argument("--workers", type=int, default=0, help="processes that read images ahead (default: 0, none)")
     arguments = parser.parse_args(argv)
     if len(arguments.images) != len(arguments.embeddings):
         parser.error("--images and --embeddings need as many files as each other")
+    at_least(1, batch_size=arguments.batch_size)
+    at_least(0, workers=arguments.workers)
 
     import torch
 
@@ -51,10 +55,12 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     for images, path in zip(arguments.images, arguments.embeddings, strict=True):
         pack = read_pack(images)
+        batches = embedded(encoder, pack, augmentation, arguments.batch_size, arguments.workers)
+        first = next(batches)
         with writing_embeddings(
             path,
             (len(pack), card.dimension),
-            arguments.dtype,
+            storage_dtype(first),
             labels=pack.labels,
             classes=pack.classes,
             card=card,
@@ -64,14 +70,26 @@ def main(argv: Sequence[str] | None = None) -> None:
             dataset_fingerprint=pack.fingerprint,
             transform=f"{augmentation.transform} at {card.contract.size}",
         ) as write:
-            for start, embeddings in embedded(encoder, pack, augmentation, arguments.batch_size, arguments.workers):
-                write(start, embeddings.cpu().numpy())
+            start = 0
+            for embeddings in itertools.chain([first], batches):
+                write(start, embeddings)
+                start += len(embeddings)
+
+
+def storage_dtype(embeddings: "NDArray[np.float32]") -> str:
+    """float16 where it keeps every norm of ``embeddings`` [B, D] to 1%, float32 where it under- or overflows."""
+    import numpy as np
+
+    exact, rounded = (
+        np.linalg.norm(rows, axis=1) for rows in (embeddings, embeddings.astype(np.float16).astype(np.float32))
+    )
+    return "float16" if np.all(np.abs(rounded - exact) <= 0.01 * exact) else "float32"
 
 
 def embedded(
     encoder: "Encoder", pack: "PackedImages", augmentation: "Augmentation", batch_size: int, workers: int
-) -> Iterator[tuple[int, "torch.Tensor"]]:
-    """Yield (first row, embeddings float32 [B, D]) over the whole split, in its order."""
+) -> Iterator["NDArray[np.float32]"]:
+    """Yield the embeddings [B, D] of the whole split, batch by batch, in its order."""
     import torch
     from torch.utils.data import DataLoader
 
@@ -82,8 +100,8 @@ def embedded(
     loader = DataLoader(CenterViews(pack, augmentation), batch_size=batch_size, num_workers=workers)
     with torch.inference_mode():
         title = f"embedding {pack.name}-{pack.split}"
-        for number, images in enumerate(track(loader, title, total=len(loader), unit="batches")):
-            yield number * batch_size, encoder(to_float(images.to(encoder.mean.device))).float()
+        for images in track(loader, title, total=len(loader), unit="batches"):
+            yield encoder(to_float(images.to(encoder.mean.device))).float().cpu().numpy()
 
 
 if __name__ == "__main__":

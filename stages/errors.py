@@ -8,6 +8,13 @@ class UserError(Exception):
     """What is wrong, where, what was expected and what to do, in one line."""
 
 
+def at_least(minimum: int, **values: int) -> None:
+    """Raise the error for the first of the options ``values`` that is below ``minimum``."""
+    for name, value in values.items():
+        if value < minimum:
+            raise UserError(f"--{name.replace('_', '-')} is {value}; expected at least {minimum}")
+
+
 def unknown(kind: str, name: str, known: Iterable[str]) -> UserError:
     """The error for a ``kind`` called ``name`` that is not among ``known``, with the nearest one named."""
     choices = sorted(known)

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated
 
 from stages.command_line import add_evaluation_arguments, add_options, parser_of, read_options, run
+from stages.errors import UserError, at_least
 
 if TYPE_CHECKING:
     import numpy as np
@@ -25,6 +26,10 @@ class Options:
     shots: Annotated[int, "train images of each class to search; 0: all of them"] = 0
     draws: Annotated[int, "random choices of the shots, or of the winners of ties"] = 1
     seed: Annotated[int, "of the first draw; the others count up from it"] = 0
+
+    def __post_init__(self) -> None:
+        at_least(1, k=self.k, draws=self.draws)
+        at_least(0, shots=self.shots, seed=self.seed)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -86,8 +91,6 @@ def accuracy(
 def drawn(labels: "NDArray[np.int64]", shots: int, random: "np.random.Generator", where: str) -> "NDArray[np.int64]":
     """``shots`` random rows of each class; a class with fewer is an error."""
     import numpy as np
-
-    from stages.errors import UserError
 
     rows = []
     for label in np.unique(labels):

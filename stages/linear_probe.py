@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated
 
 from stages.command_line import add_evaluation_arguments, add_options, parser_of, read_options, run
+from stages.errors import at_least
 
 if TYPE_CHECKING:
     import numpy as np
@@ -30,6 +31,9 @@ class Options:
     milestones: Annotated[tuple[int, ...], "epochs after which the learning rate is lowered"] = (15, 30)
     gamma: Annotated[float, "by this factor"] = 0.1
     seed: Annotated[int, "of the initialisation and the order"] = 0
+
+    def __post_init__(self) -> None:
+        at_least(1, epochs=self.epochs, batch_size=self.batch_size)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -64,11 +68,11 @@ def standardised(
     train: "NDArray[np.float32]", val: "NDArray[np.float32]"
 ) -> tuple["NDArray[np.float32]", "NDArray[np.float32]"]:
     """Both with the mean and the unbiased variance (plus 1e-5) of ``train`` [N, D], dimension by dimension."""
-    import numpy as np
+    import torch
 
-    mean = train.mean(axis=0, dtype=np.float64)
-    scale = 1 / np.sqrt(train.var(axis=0, ddof=1, dtype=np.float64) + 1e-5)
-    first, second = (((rows - mean) * scale).astype(np.float32) for rows in (train, val))
+    variance, mean = torch.var_mean(torch.from_numpy(train), dim=0, correction=1)
+    scale = torch.rsqrt(variance + 1e-5)
+    first, second = (torch.from_numpy(rows).sub(mean).mul_(scale).numpy() for rows in (train, val))
     return first, second
 
 

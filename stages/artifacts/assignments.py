@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from stages.artifacts.atomic import atomic_with_digest
 from stages.artifacts.embeddings import Embeddings
-from stages.artifacts.hdf5 import open_complete
+from stages.artifacts.hdf5 import create, open_complete
 from stages.artifacts.weights import EncoderCard
 
 
@@ -56,20 +56,16 @@ ARRAYS = ("train", "val", "train_labels", "val_labels")
 
 
 def write_assignments(path: Path, assignments: Assignments) -> None:
-    import h5py
-
-    with atomic_with_digest(path) as temporary, h5py.File(temporary, "w") as file:
+    with atomic_with_digest(path) as temporary, create(temporary, "assignments") as (file, _):
         for name in ARRAYS:
             file[name] = getattr(assignments, name)
+        file["classes"] = list(assignments.classes)
         file.attrs.update(
-            kind="assignments",
-            classes=list(assignments.classes),
             clusters=assignments.clusters,
             seeds=list(assignments.seeds),
             encoder=assignments.card.to_json(),
             dataset=assignments.dataset,
             dataset_fingerprint=assignments.dataset_fingerprint,
-            complete=True,
         )
 
 
@@ -78,7 +74,7 @@ def read_assignments(path: Path) -> Assignments:
         attributes = file.attrs
         return Assignments(
             **{name: file[name][:] for name in ARRAYS},
-            classes=tuple(attributes["classes"]),
+            classes=tuple(file["classes"].asstr()[:]),
             clusters=int(attributes["clusters"]),
             seeds=tuple(int(seed) for seed in attributes["seeds"]),
             card=EncoderCard.from_json(attributes["encoder"]),

@@ -28,11 +28,14 @@ def atomic_with_digest(path: Path) -> Iterator[Path]:
 
     The digest is what the workflow compares: a large file's date says nothing about its content.
     """
+    sidecar = path.with_name(f"{path.name}.sha256")
     with atomic(path) as temporary:
         yield temporary
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    write_text(path.with_name(f"{path.name}.sha256"), f"{digest}  {path.name}\n")
+        with temporary.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        # Killed from here on, there is no digest rather than that of the file before this one.
+        sidecar.unlink(missing_ok=True)
+    write_text(sidecar, f"{digest}  {path.name}\n")
 
 
 def write_text(path: Path, text: str) -> None:

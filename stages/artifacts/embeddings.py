@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stages.artifacts.atomic import atomic_with_digest
-from stages.artifacts.hdf5 import open_complete
+from stages.artifacts.hdf5 import create, open_complete
 from stages.artifacts.weights import EncoderCard
 from stages.errors import UserError
 
@@ -68,15 +68,12 @@ def writing_embeddings(
     transform: str,
 ) -> Iterator[Callable[[int, NDArray[np.floating]], None]]:
     """Yield ``write(start, rows)``; the file appears, marked complete, when the block ends well."""
-    import h5py
-
-    with atomic_with_digest(path) as temporary, h5py.File(temporary, "w") as file:
+    with atomic_with_digest(path) as temporary, create(temporary, "embeddings") as (file, storage):
         # Contiguous storage is what lets readers memory-map the vectors, so that workers share one copy.
         vectors = file.create_dataset("embeddings", shape=shape, dtype=dtype)
         file["labels"] = labels
+        file["classes"] = list(classes)
         file.attrs.update(
-            kind="embeddings",
-            classes=list(classes),
             encoder=card.to_json(),
             weights=weights,
             dataset=dataset,
@@ -87,9 +84,9 @@ def writing_embeddings(
 
         def write(start: int, rows: NDArray[np.floating]) -> None:
             vectors[start : start + len(rows)] = rows
+            storage.check()
 
         yield write
-        file.attrs["complete"] = True
 
 
 def read_embeddings(path: Path) -> Embeddings:
@@ -105,7 +102,7 @@ def read_embeddings(path: Path) -> Embeddings:
             path=path,
             vectors=vectors,
             labels=file["labels"][:],
-            classes=tuple(attributes["classes"]),
+            classes=tuple(file["classes"].asstr()[:]),
             card=EncoderCard.from_json(attributes["encoder"]),
             weights=attributes["weights"],
             dataset=attributes["dataset"],
@@ -125,6 +122,7 @@ def read_pair(train: Path, val: Path) -> tuple[Embeddings, Embeddings]:
                 f"{train} and {val} do not belong together: made with {what} {first} and {second}; "
                 f"expected two splits embedded by the same encoder"
             )
-    if pair[0].split == pair[1].split:
-        raise UserError(f"{train} and {val} are the same split, {pair[0].split}: evaluating on the training images")
+    for embeddings, split in zip(pair, ("train", "val"), strict=True):
+        if embeddings.split != split:
+            raise UserError(f"{embeddings.path}: holds the {embeddings.split} split; expected the {split} split")
     return pair

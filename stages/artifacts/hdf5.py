@@ -1,11 +1,15 @@
-"""Opening our HDF5 files: whole, complete and of the expected kind, or one clear line."""
+"""Our HDF5 files: written through to the end and marked complete, or refused in one clear line."""
 
 import contextlib
+import io
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from stages.errors import UserError
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer, WriteableBuffer
 
 
 @contextlib.contextmanager
@@ -28,3 +32,47 @@ def open_complete(path: Path, kind: str) -> Iterator[Any]:
         if not file.attrs.get("complete", False):
             raise UserError(f"{path}: incomplete, its writing was interrupted; delete it and run the stage again")
         yield file
+
+
+@contextlib.contextmanager
+def create(path: Path, kind: str) -> Iterator[tuple[Any, "Storage"]]:
+    """Yield an HDF5 file to fill, and its storage to check now and then; marked complete if the block ends well."""
+    import h5py
+
+    with Storage(path) as storage:
+        try:
+            with h5py.File(storage, "w") as file:
+                file.attrs["kind"] = kind
+                yield file, storage
+                file.attrs["complete"] = True
+        finally:
+            # A write that failed comes before whatever HDF5 makes of not finding its data again.
+            storage.check()
+
+
+class Storage(io.FileIO):
+    """A file that keeps a failed write for `check` to raise: HDF5 can crash the program when a write of its fails."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path, "w+")
+        self.failure: OSError | None = None
+
+    def write(self, data: "ReadableBuffer") -> int:
+        rest = memoryview(data)
+        try:
+            while len(rest):
+                rest = rest[super().write(rest) :]
+        except OSError as error:
+            self.failure = self.failure or OSError(error.errno, error.strerror, str(self.name))
+        return len(memoryview(data))
+
+    def readinto(self, buffer: "WriteableBuffer") -> int:
+        whole = memoryview(buffer)
+        read = super().readinto(whole) or 0
+        whole[read:] = bytes(len(whole) - read)  # what HDF5 expects beyond the end
+        return len(whole)
+
+    def check(self) -> None:
+        """Raise what went wrong so far."""
+        if self.failure:
+            raise self.failure

@@ -62,7 +62,7 @@ def read_metrics(path: Path) -> Metrics:
     try:
         fields = json.loads(path.read_text())
         return Metrics(**{**fields, "seeds": tuple(fields["seeds"])})
-    except (json.JSONDecodeError, TypeError, KeyError) as error:
+    except (ValueError, TypeError, KeyError) as error:
         raise UserError(
             f"{path}: not a metrics file of ours ({error}); delete it and run the evaluation again"
         ) from error

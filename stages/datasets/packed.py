@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import hashlib
+import io
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stages.artifacts.atomic import atomic_with_digest
-from stages.artifacts.hdf5 import open_complete
+from stages.artifacts.hdf5 import create, open_complete
 from stages.datasets.sources import Split
 from stages.errors import UserError
 from stages.progress import track
@@ -19,6 +20,7 @@ from stages.progress import track
 if TYPE_CHECKING:
     import h5py
     import torch
+    from PIL import Image
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,15 +43,28 @@ class PackedImages:
         """The bytes of image ``index``'s file."""
         return np.array(self.blob[self.offsets[index] : self.offsets[index + 1]])
 
-    def image(self, index: int) -> "torch.Tensor":
-        """Image ``index`` decoded, uint8 [3, H, W]; one that does not decode is an error that names it."""
-        import torch
-        from torchvision.io import ImageReadMode, decode_image
+    def picture(self, index: int) -> "Image.Image":
+        """Image ``index`` decoded, RGB; one that does not decode is an error that names it."""
+        from PIL import Image
 
         try:
-            return decode_image(torch.from_numpy(self.encoded(index)), mode=ImageReadMode.RGB)
-        except RuntimeError as error:
+            with Image.open(io.BytesIO(self.encoded(index).tobytes())) as file:
+                return _eight_bit(file).convert("RGB")
+        except OSError as error:
             raise UserError(f"{self.path}: image {index} does not decode ({error}); mend it in the source") from error
+
+    def image(self, index: int) -> "torch.Tensor":
+        """Image ``index`` decoded, uint8 [3, H, W]."""
+        from torchvision.transforms.v2.functional import pil_to_tensor
+
+        return pil_to_tensor(self.picture(index))
+
+
+def _eight_bit(image: "Image.Image") -> "Image.Image":
+    """Pillow would clip the values of a grey image of 16 bits, not scale them."""
+    from PIL import Image
+
+    return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)) if image.mode.startswith("I;16") else image
 
 
 def read_pack(path: Path) -> PackedImages:
@@ -61,7 +76,7 @@ def read_pack(path: Path) -> PackedImages:
             blob=np.memmap(path, dtype=np.uint8, mode="r", offset=blob.id.get_offset(), shape=blob.shape),
             offsets=file["offsets"][:],
             labels=file["labels"][:],
-            classes=tuple(file.attrs["classes"]),
+            classes=tuple(file["classes"].asstr()[:]),
             name=file.attrs["name"],
             split=file.attrs["split"],
             fingerprint=file.attrs["fingerprint"],
@@ -74,20 +89,19 @@ def write_packs(splits: Mapping[Path, tuple[str, Split]], *, name: str, source: 
     Both files carry one ``fingerprint``, of all images and labels of all splits: what was made from either split can
     tell whether it belongs to the other.
     """
-    import h5py
-
     fingerprint = hashlib.sha256()
     with contextlib.ExitStack() as stack:
         files = []
         for path, (split_name, split) in splits.items():
             if not len(split.labels):
                 raise UserError(f"dataset {name}: its {split_name} split is empty; expected at least one image")
-            file = stack.enter_context(h5py.File(stack.enter_context(atomic_with_digest(path)), "w"))
+            file, storage = stack.enter_context(create(stack.enter_context(atomic_with_digest(path)), "dataset"))
             _write_images(file, split, fingerprint, f"packing {name} {split_name}")
-            file.attrs.update(kind="dataset", name=name, split=split_name, source=source, classes=list(split.classes))
+            storage.check()
+            file.attrs.update(name=name, split=split_name, source=source)
             files.append(file)
         for file in files:
-            file.attrs.update(fingerprint=fingerprint.hexdigest(), complete=True)
+            file.attrs["fingerprint"] = fingerprint.hexdigest()
 
 
 def _write_images(file: "h5py.File", split: Split, fingerprint: "hashlib._Hash", what: str) -> None:
@@ -96,6 +110,7 @@ def _write_images(file: "h5py.File", split: Split, fingerprint: "hashlib._Hash",
     blob = file.create_dataset("images", shape=(int(offsets[-1]),), dtype=np.uint8)
     file["offsets"] = offsets
     file["labels"] = split.labels
+    file["classes"] = list(split.classes)
     fingerprint.update(split.labels.tobytes())
     for index, image in enumerate(track(split.images, what, total=len(split.labels), unit="images")):
         blob[offsets[index] : offsets[index + 1]] = np.frombuffer(image, dtype=np.uint8)

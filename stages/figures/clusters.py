@@ -1,7 +1,6 @@
 """Random images of random clusters, not chosen by hand, as in CompRess's Figure 3(c)."""
 
 import dataclasses
-import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -91,21 +90,9 @@ def decoded(pack: PackedImages, index: int, side: int) -> "Image.Image":
     """Image ``index`` in colour, its central square scaled to ``side`` pixels; small ones keep their hard pixels."""
     from PIL import Image, ImageOps
 
-    try:
-        with Image.open(io.BytesIO(pack.encoded(index).tobytes())) as file:
-            image = _eight_bit(file).convert("RGB")
-    except OSError as error:
-        raise UserError(f"{pack.path}: image {index} does not decode ({error}); mend it in the source") from error
+    image = pack.picture(index)
     method = Image.Resampling.NEAREST if min(image.size) < side else Image.Resampling.LANCZOS
     return ImageOps.fit(image, (side, side), method)
-
-
-def _eight_bit(image: "Image.Image") -> "Image.Image":
-    """Pillow would clip the values of a grey image of 16 bits, not scale them."""
-    import numpy as np
-    from PIL import Image
-
-    return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)) if image.mode.startswith("I;16") else image
 
 
 def mosaic(images: Sequence[Sequence["Image.Image"]], columns: int, side: int) -> "NDArray[np.uint8]":

@@ -5,6 +5,8 @@ import math
 import torch
 from torch import Tensor, nn
 
+from stages.errors import at_least
+
 
 class AnchorQueue(nn.Module):
     """The last ``length`` embeddings that were written to it, [length, dimension]; part of every checkpoint.
@@ -18,6 +20,7 @@ class AnchorQueue(nn.Module):
 
     def __init__(self, length: int, dimension: int) -> None:
         super().__init__()
+        at_least(1, queue_length=length)
         bound = 1 / math.sqrt(dimension / 3)
         self.register_buffer("anchors", torch.empty(length, dimension).uniform_(-bound, bound))
         self.register_buffer("position", torch.zeros((), dtype=torch.long))
@@ -35,7 +38,7 @@ class AnchorQueue(nn.Module):
 
     @torch.no_grad()
     def write(self, embeddings: Tensor) -> None:
-        """Replace the oldest anchors by ``embeddings`` [B, dimension]; of a batch beyond the length, the last remain."""
+        """Replace the oldest anchors by ``embeddings`` [B, dimension]; of a batch beyond the length, the end stays."""
         length = len(self.anchors)
         slots = (self.position + torch.arange(len(embeddings), device=embeddings.device)) % length
         kept = slice(max(0, len(embeddings) - length), None)

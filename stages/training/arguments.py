@@ -11,6 +11,7 @@ import torch
 
 from stages.artifacts.atomic import write_text
 from stages.datasets.packed import PackedImages
+from stages.errors import at_least
 from stages.training.batches import steps_per_epoch
 from stages.training.checkpoint import Checkpoint
 from stages.training.loop import Run
@@ -49,6 +50,7 @@ def run_of(arguments: argparse.Namespace, recipe: Recipe, pack: PackedImages, *i
     Args:
         inputs: digests of whatever else the run is made from, such as the teacher's embeddings.
     """
+    at_least(0, workers=arguments.workers)
     facts = {name: str(value) for name, value in vars(arguments).items() if name not in PLACES}
     key = hashlib.sha256(json.dumps([facts, pack.fingerprint, *inputs], sort_keys=True).encode()).hexdigest()
     return Run(

@@ -1,6 +1,7 @@
 """Training batches from a packed split: one stream of steps, from any step on."""
 
 import dataclasses
+import signal
 from collections.abc import Iterator, Sequence
 
 import torch
@@ -9,6 +10,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from stages.datasets.augmentations import Augmentation, to_float
 from stages.datasets.packed import PackedImages
+from stages.errors import UserError
 from stages.training.position import permutation, seed_here
 from stages.training.recipe import Recipe
 
@@ -27,6 +29,10 @@ class Batch:
     indices: Tensor
     labels: Tensor
     teacher: Tensor | None = None
+
+    def pin_memory(self) -> "Batch":
+        """The batch in page-locked memory, which the loader asks for where there is a GPU."""
+        return Batch(self.views.pin_memory(), self.indices, self.labels.pin_memory())
 
     def augmented(self, augmentation: Augmentation, device: torch.device) -> "Batch":
         """The batch on ``device``, with the batch part of the augmentation done, independently for each view."""
@@ -81,9 +87,19 @@ class _Positions:
 
 
 def steps_per_epoch(images: int, recipe: Recipe) -> int:
-    """Steps an epoch. A last batch of one image is always left out: batch norm has no variance to offer it."""
+    """Steps an epoch. A last batch of one image is always left out: batch norm has no variance to offer it.
+
+    Raises:
+        UserError: there are epochs to train, but too few images for even one step.
+    """
     whole, rest = divmod(images, recipe.batch_size)
-    return whole if recipe.drop_last or rest <= 1 else whole + 1
+    steps = whole if recipe.drop_last or rest <= 1 else whole + 1
+    if recipe.epochs and not steps:
+        raise UserError(
+            f"{images} images make no batch with batch_size {recipe.batch_size} and drop_last "
+            f"{str(recipe.drop_last).lower()}, so nothing would be trained: lower batch_size"
+        )
+    return steps
 
 
 def stream(
@@ -96,8 +112,14 @@ def stream(
         num_workers=workers,
         collate_fn=_collate,
         pin_memory=torch.cuda.is_available(),
+        worker_init_fn=_leave_termination_to_the_run,
     )
     yield from loader
+
+
+def _leave_termination_to_the_run(worker: int) -> None:
+    """A preemption signals every process of a job: a worker that obeyed would fail the step that is to be finished."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
 def _collate(samples: Sequence[tuple[Tensor, int, int]]) -> Batch:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import logging
+import pickle
 import shutil
 from pathlib import Path
 from typing import Any
@@ -28,12 +29,19 @@ class Checkpoint:
         with atomic(self.path) as temporary, temporary.open("wb") as file:
             torch.save({"key": self.key, **state}, file)
 
-    def load(self, device: torch.device) -> dict[str, Any] | None:
-        """The saved state, or None where there is none or it belongs to another run."""
+    def load(self) -> dict[str, Any] | None:
+        """The saved state, on the CPU, or None where there is none, it is damaged or it belongs to another run."""
         if not self.path.exists():
             return None
-        state: dict[str, Any] = torch.load(self.path, map_location=device, weights_only=True)
-        if state["key"] != self.key:
+        try:
+            state: dict[str, Any] = torch.load(self.path, map_location="cpu", weights_only=True)
+            key = state["key"]
+        except (RuntimeError, EOFError, pickle.UnpicklingError, KeyError, TypeError) as error:
+            # Saved whole or not at all, so this is the file system's doing, and rare; the state before it is gone.
+            reason = str(error).partition("\n")[0] or type(error).__name__
+            logger.warning("%s: damaged, not a readable checkpoint (%s); starting anew", self.path, reason)
+            return None
+        if key != self.key:
             logger.info("%s: saved by other code, arguments or inputs; starting anew", self.path)
             return None
         return state

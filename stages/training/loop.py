@@ -103,8 +103,8 @@ def _step(
     if not math.isfinite(value):
         raise UserError(
             f"the loss is {value} at step {step} (epoch {step // run.steps_per_epoch + 1}, learning rate {rate:g}, "
-            f"images {batch.indices[:4].tolist()}...): lower learning_rate, or look at these images and their teacher's "
-            f"embeddings"
+            f"images {batch.indices[:4].tolist()}...): lower learning_rate, or look at these images and their "
+            "teacher's embeddings"
         )
     optimizer.zero_grad(set_to_none=True)
     loss.backward()
@@ -114,13 +114,17 @@ def _step(
 
 
 class _Epoch:
-    """The running epoch's figures, for its row in the history."""
+    """The running epoch's figures, for its row in the history.
+
+    ``loss`` is the sum over its ``images``, with those before an interruption; what is ``timed`` is what came after.
+    """
 
     def __init__(self) -> None:
         self.restart()
 
     def restart(self) -> None:
-        self.loss, self.images, self.waited, self.start = 0.0, 0, 0.0, time.monotonic()
+        self.loss, self.images = 0.0, 0
+        self.timed, self.waited, self.start = 0, 0.0, time.monotonic()
 
     def timing_the_wait(self, batches: Iterator[Batch]) -> Iterator[Batch]:
         while True:
@@ -134,12 +138,13 @@ class _Epoch:
     def add(self, loss: float, images: int) -> None:
         self.loss += loss * images
         self.images += images
+        self.timed += images
 
     def row(self) -> dict[str, float]:
         took = time.monotonic() - self.start
         row = {
             "loss": self.loss / self.images,
-            "images_per_second": round(self.images / took, 1),
+            "images_per_second": round(self.timed / took, 1),
             "waiting_share": round(self.waited / took, 4),
         }
         self.restart()
@@ -162,7 +167,7 @@ def _restore(
     objective: Objective, optimizer: torch.optim.Optimizer, run: Run, epoch: _Epoch
 ) -> tuple[list[dict[str, float]], int]:
     """Load the checkpoint, if there is one; returns the history so far and the step to go on with."""
-    state = run.checkpoint.load(run.device)
+    state = run.checkpoint.load()
     if state is None:
         return [], 0
     objective.load_state_dict(state["objective"])

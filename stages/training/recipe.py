@@ -4,6 +4,8 @@ import dataclasses
 import math
 from typing import Annotated, Literal
 
+from stages.errors import at_least
+
 
 @dataclasses.dataclass(frozen=True)
 class Recipe:
@@ -23,6 +25,10 @@ class Recipe:
     milestones: Annotated[tuple[int, ...], "epochs after which the step schedule lowers the learning rate"] = (90, 120)
     gamma: Annotated[float, "factor of the step schedule"] = 0.2
     warmup_epochs: Annotated[int, "epochs of linear increase from 0 to the learning rate"] = 0
+
+    def __post_init__(self) -> None:
+        at_least(0, epochs=self.epochs, warmup_epochs=self.warmup_epochs)
+        at_least(2, batch_size=self.batch_size)
 
 
 def learning_rate(recipe: Recipe, step: int, steps_per_epoch: int) -> float:

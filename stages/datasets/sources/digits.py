@@ -5,6 +5,7 @@ import io
 from typing import TYPE_CHECKING, Annotated
 
 from stages.datasets.sources import Split
+from stages.errors import UserError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -24,6 +25,9 @@ def read(options: Options, split: str) -> Split:
     from sklearn.model_selection import train_test_split
 
     digits = load_digits()
+    classes, images = len(digits.target_names), len(digits.target)
+    if not classes <= options.val_images <= images - classes:
+        raise UserError(f"--val-images is {options.val_images}; expected {classes} to {images - classes}")
     train, val = train_test_split(
         np.arange(len(digits.target)),
         test_size=options.val_images,
@@ -31,12 +35,12 @@ def read(options: Options, split: str) -> Split:
         random_state=options.split_seed,
     )
     rows = train if split == "train" else val
-    images = [_png(digits.images[row]) for row in rows]
+    files = [_png(digits.images[row]) for row in rows]
     return Split(
         classes=tuple(str(name) for name in digits.target_names),
         labels=digits.target[rows].astype(np.int64),
-        sizes=np.array([len(image) for image in images]),
-        images=iter(images),
+        sizes=np.array([len(file) for file in files]),
+        images=iter(files),
     )
 
 

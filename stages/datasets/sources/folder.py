@@ -7,7 +7,7 @@ from typing import Annotated
 from stages.datasets.sources import Split
 from stages.errors import UserError
 
-EXTENSIONS = {".bmp", ".jpeg", ".jpg", ".png", ".webp"}
+EXTENSIONS = {".jpeg", ".jpg", ".png", ".webp"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,7 +42,7 @@ def _classes(folder: Path) -> list[str]:
 
 
 def _images(folder: Path) -> list[Path]:
-    files = sorted(file for file in folder.rglob("*") if file.suffix.lower() in EXTENSIONS)
+    files = sorted(file for file in folder.rglob("*") if file.suffix.lower() in EXTENSIONS and file.is_file())
     if not files:
         raise UserError(f"{folder}: holds no image; expected files ending in {', '.join(sorted(EXTENSIONS))}")
     return files

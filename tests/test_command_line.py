@@ -1,0 +1,292 @@
+"""What all stages share: help, options from a dataclass, one-line errors, and plain lines in a log file."""
+
+import argparse
+import contextlib
+import dataclasses
+import os
+import pty
+import subprocess
+import sys
+import termios
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Annotated, Any, Literal
+
+import numpy as np
+import pytest
+
+from stages import distillation, knn, plugins, pretraining
+from stages.command_line import add_options, add_plugin, parser_of, read_options
+from stages.datasets import augmentations, sources
+from stages.errors import UserError, at_least, unknown
+from tests.conftest import ROOT, assert_refused, flags, program
+
+STAGES = sorted(path.stem for path in (ROOT / "stages").glob("*.py") if "run(main)" in path.read_text())
+
+
+def test_the_stages_are_all_found() -> None:
+    known = {"align", "cluster", "distill", "embed", "fetch_dataset", "knn", "linear_probe", "pretrain"}
+    assert known <= set(STAGES)
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_every_stage_explains_itself(stage: str) -> None:
+    done = program(stage, "--help")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("usage: ")
+    assert f"python -m stages.{stage} " in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("stage", "package", "flag"), [("pretrain", pretraining, "method"), ("distill", distillation, "method")]
+)
+def test_the_options_of_a_method_are_shown_with_its_name(stage: str, package: Any, flag: str) -> None:
+    name = plugins.names(package)[0]
+    done = program(stage, f"--{flag}", name, "--help")
+    assert done.returncode == 0
+    for field in dataclasses.fields(plugins.module(package, flag, name).Options):
+        assert f"--{field.name.replace('_', '-')} " in done.stdout
+
+
+# Options.
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    images: Annotated[int, "how many; 100% of them"]
+    rate: Annotated[float, "how fast"] = 0.5
+    last: Annotated[bool, "with the last"] = False
+    schedule: Annotated[Literal["step", "cosine"], "which"] = "step"
+    milestones: Annotated[tuple[int, ...], "when"] = (90, 120)
+    folder: Annotated[str, "where"] = ""
+
+
+def parsed(*argv: str) -> Options:
+    parser = parser_of("doc")
+    add_options(parser, Options)
+    return read_options(Options, parser.parse_args(argv))
+
+
+@pytest.mark.parametrize(
+    ("argv", "expected"),
+    [
+        ([], {}),
+        (["--rate", "1e-3"], {"rate": 1e-3}),
+        (["--last", "true"], {"last": True}),
+        (["--last", "False"], {"last": False}),
+        (["--schedule", "cosine"], {"schedule": "cosine"}),
+        (["--milestones", "1", "2", "3"], {"milestones": (1, 2, 3)}),
+        (["--milestones"], {"milestones": ()}),
+        (["--folder", "a b"], {"folder": "a b"}),
+    ],
+)
+def test_options_are_read_into_their_dataclass(argv: list[str], expected: dict[str, Any]) -> None:
+    assert parsed("--images", "3", *argv) == Options(images=3, **expected)
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        ([], "required: --images"),
+        (["--images", "three"], "argument --images: invalid int value: 'three'"),
+        (["--images", "3", "--last", "yes"], "expected true or false, got 'yes'"),
+        (["--images", "3", "--schedule", "linear"], "invalid choice: 'linear'"),
+        (["--images", "3", "--milestones", "1", "x"], "invalid int value: 'x'"),
+        (["--images", "3", "--imag", "4"], "unrecognized arguments: --imag 4"),
+    ],
+)
+def test_options_of_a_wrong_kind_are_refused_by_name(
+    argv: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        parsed(*argv)
+    assert ended.value.code == 2
+    assert message in capsys.readouterr().err
+
+
+def test_help_shows_every_default_as_it_would_be_typed(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        parsed("--help")
+    text = " ".join(capsys.readouterr().out.split())
+    for part in ("100% of them", "(default: 0.5)", "(default: false)", "(default: step)", "(default: 90 120)"):
+        assert part in text
+
+
+def test_at_least_names_the_option_as_it_is_typed() -> None:
+    at_least(1, epochs=1, batch_size=2)
+    with pytest.raises(UserError, match=r"^--batch-size is 0; expected at least 1$"):
+        at_least(1, epochs=1, batch_size=0)
+
+
+# Names.
+
+
+@pytest.mark.parametrize(
+    ("package", "names"),
+    [
+        (sources, {"digits", "folder"}),
+        (augmentations, {"affine-elastic", "crop-flip"}),
+        (distillation, {"compress-1q", "compress-2q", "regression-bn"}),
+        (pretraining, {"simclr", "supervised"}),
+    ],
+)
+def test_a_name_is_that_of_a_file_and_its_module_has_options(package: Any, names: set[str]) -> None:
+    assert names <= set(plugins.names(package))
+    for name in names:
+        found = plugins.module(package, "method", name)
+        assert found.__name__ == f"{package.__name__}.{name.replace('-', '_')}"
+        assert package is augmentations or dataclasses.is_dataclass(found.Options)
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("compress-q2", "did you mean 'compress-2q'?"),
+        ("compress_2q", "did you mean 'compress-2q'?"),
+        ("zzz", ": known are"),
+    ],
+)
+def test_an_unknown_name_is_answered_with_the_nearest(name: str, hint: str) -> None:
+    with pytest.raises(UserError, match=f"unknown method '{name}': ") as refused:
+        plugins.module(distillation, "method", name)
+    assert hint in str(refused.value)
+
+
+def test_known_names_are_all_listed() -> None:
+    assert str(unknown("fruit", "x", ["pear", "apple"])) == "unknown fruit 'x': known are apple, pear"
+
+
+@pytest.mark.parametrize("argv", [["--source", "digits"], ["--source=digits"], ["--name", "x", "--source", "digits"]])
+def test_the_options_of_a_plugin_follow_its_name(argv: list[str]) -> None:
+    parser = parser_of("doc")
+    parser.add_argument("--name")
+    source = add_plugin(parser, argv, sources, "source")
+    arguments = parser.parse_args([*argv, "--val-images", "100"])
+    assert read_options(source.Options, arguments) == source.Options(val_images=100)
+
+
+def test_without_a_plugin_the_required_flag_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        add_plugin(argparse.ArgumentParser(), [], sources, "source")
+    assert "required: --source" in capsys.readouterr().err
+
+
+# Errors.
+
+
+def test_a_users_error_is_one_line_and_nothing_is_left(tmp_path: Path) -> None:
+    train, val, metrics = (tmp_path / name for name in ("train.h5", "val.h5", "knn.json"))
+    done = program("knn", *flags({"train": train, "val": val, "metrics": metrics}))
+    assert_refused(done, train, "no such embeddings file", folder=tmp_path, before=set())
+    assert done.stderr.count("\n") == 1
+
+
+def test_an_unknown_plugin_is_one_line(tmp_path: Path) -> None:
+    paths = {"train": tmp_path / "train.h5", "val": tmp_path / "val.h5"}
+    done = program("fetch_dataset", *flags({"source": "digit", "name": "x", **paths}))
+    assert_refused(done, "unknown source 'digit': did you mean 'digits'?", folder=tmp_path, before=set())
+
+
+@pytest.mark.parametrize(("value", "shown"), [("1", True), ("", False)])
+def test_a_traceback_is_shown_when_asked_for(value: str, shown: bool, tmp_path: Path) -> None:
+    arguments = flags({"train": tmp_path / "train.h5", "val": tmp_path / "val.h5", "metrics": tmp_path / "knn.json"})
+    done = program("knn", *arguments, DISTILLERY_TRACEBACK=value)
+    assert done.returncode == 1
+    assert ("Traceback (most recent call last)" in done.stderr) is shown
+    assert "no such embeddings file" in done.stderr.splitlines()[-1]
+
+
+@pytest.mark.parametrize("place", ["a file where a folder should be", "a folder"])
+def test_an_output_that_cannot_be_written_is_one_line(
+    place: str, one_hot_pair: tuple[Path, Path], tmp_path: Path
+) -> None:
+    metrics = tmp_path / "out"
+    if place == "a folder":
+        metrics.mkdir()
+    else:
+        metrics.write_text("")
+        metrics = metrics / "knn.json"
+    before = set(tmp_path.rglob("*"))
+    done = program("knn", *flags({"train": one_hot_pair[0], "val": one_hot_pair[1], "metrics": metrics}))
+    assert_refused(done, "cannot use", tmp_path, folder=tmp_path, before=before)
+
+
+def test_our_own_errors_keep_their_traceback(one_hot_pair: tuple[Path, Path], tmp_path: Path) -> None:
+    code = "from stages.command_line import run\ndef main(argv): raise RuntimeError('a bug')\nrun(main)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert "Traceback" in done.stderr
+    assert done.stderr.splitlines()[-1] == "RuntimeError: a bug"
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        "OSError(28, 'No space left on device')",
+        "OSError(122, 'Disk quota exceeded')",
+        "RuntimeError('write failed\\nerrno = 28, error message = x')",
+        "RuntimeError('I/O error: No space left on device (os error 28)')",
+    ],
+)
+def test_a_full_disk_or_quota_is_one_line(error: str) -> None:
+    code = f"from stages.command_line import run\ndef main(argv): raise {error}\nrun(main)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: the disk is full (")
+    assert done.stderr.count("\n") == 1
+
+
+# Progress.
+
+
+def test_progress_in_a_log_file_is_plain_lines(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    arguments = flags({"source": "digits", "name": "digits", "train": tmp_path / "t.h5", "val": tmp_path / "v.h5"})
+    with log.open("w") as file:
+        command = [sys.executable, "-m", "stages.fetch_dataset", *arguments]
+        subprocess.run(command, cwd=ROOT, stderr=file, check=True)
+    lines = log.read_text().splitlines()
+    assert len(lines) == 2
+    assert lines[0].startswith("packing digits train: 1347 of 1347 images, ")
+    assert lines[1].startswith("packing digits val: 450 of 450 images, ")
+    assert not {"\r", "\x1b"} & set(log.read_text())
+
+
+def test_progress_on_a_terminal_is_a_bar(tmp_path: Path) -> None:
+    ours, theirs = pty.openpty()
+    termios.tcsetwinsize(theirs, (24, 120))
+    arguments = flags({"source": "digits", "name": "digits", "train": tmp_path / "t.h5", "val": tmp_path / "v.h5"})
+    subprocess.run([sys.executable, "-m", "stages.fetch_dataset", *arguments], cwd=ROOT, stderr=theirs, check=True)
+    os.close(theirs)
+    shown = b""
+    with contextlib.suppress(OSError):  # how the end is told
+        while part := os.read(ours, 4096):
+            shown += part
+    os.close(ours)
+    assert b"\r" in shown
+    assert b"packing digits val: 100%" in shown
+
+
+def test_long_work_is_told_now_and_then(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    from stages import progress
+
+    clock = iter(np.arange(0.0, 1000.0, 4.0))  # each step takes four seconds, and a line is due after ten
+    monkeypatch.setattr(progress, "time", SimpleNamespace(monotonic=lambda: next(clock)))
+    monkeypatch.setattr(progress.sys, "stderr", SimpleNamespace(isatty=lambda: False))
+    with caplog.at_level("INFO", logger="stages"):
+        assert list(progress.track("abcdefgh", "reading", total=8, unit="letters")) == list("abcdefgh")
+    assert [record.getMessage() for record in caplog.records] == [
+        "reading: 3 of 8 letters, 0.25 letters/s, 20 s left",
+        "reading: 6 of 8 letters, 0.25 letters/s, 8 s left",
+        "reading: 8 of 8 letters, 0.25 letters/s, 0 s left",
+    ]
+
+
+def test_a_stage_can_be_called_with_its_arguments(
+    one_hot_pair: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    called: Callable[..., None] = knn.main
+    monkeypatch.setattr(sys, "argv", ["pytest", "--not-for-the-stage"])
+    called(flags({"train": one_hot_pair[0], "val": one_hot_pair[1], "metrics": tmp_path / "knn.json"}))
+    assert (tmp_path / "knn.json").exists()

@@ -1,0 +1,342 @@
+"""Packed datasets, their sources and the evaluation view of their images."""
+
+import io
+import re
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+import torchvision
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+from sklearn.datasets import load_digits
+from torchvision.transforms import v2
+
+from stages import fetch_dataset
+from stages.datasets import augmentations
+from stages.datasets.augmentations import to_float
+from stages.datasets.packed import PackedImages, read_pack, write_packs
+from stages.datasets.sources import Split
+from stages.datasets.views import CenterViews
+from stages.errors import UserError
+from tests.conftest import assert_refused, flags, program
+
+
+def encoded(image: Image.Image, kind: str = "PNG") -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, format=kind)
+    return buffer.getvalue()
+
+
+def picture(seed: int, width: int = 40, height: int = 30) -> Image.Image:
+    """A smooth random picture."""
+    small = np.random.default_rng(seed).integers(0, 256, size=(5, 5, 3), dtype=np.uint8)
+    return Image.fromarray(small).resize((width, height), Image.Resampling.BICUBIC)
+
+
+def packed(path: Path, files: list[bytes], labels: list[int], classes: int = 2) -> PackedImages:
+    split = Split(
+        classes=tuple(map(str, range(classes))),
+        labels=np.array(labels),
+        sizes=np.array([len(file) for file in files]),
+        images=iter(files),
+    )
+    write_packs({path: ("train", split)}, name="toy", source="toy")
+    return read_pack(path)
+
+
+# The digits.
+
+
+def test_the_digits_are_split_1347_to_450_with_every_class_in_proportion(digits: SimpleNamespace) -> None:
+    train, val = read_pack(digits.train), read_pack(digits.val)
+    assert (len(train), len(val)) == (1347, 450)
+    assert (train.split, val.split, train.name, val.name) == ("train", "val", "digits", "digits")
+    whole = np.bincount(load_digits().target)
+    for pack, share in ((train, 1347 / 1797), (val, 450 / 1797)):
+        assert np.abs(np.bincount(pack.labels) - share * whole).max() < 1
+    assert train.classes == val.classes == tuple("0123456789")
+
+
+def test_the_digits_decode_to_their_original_values_every_one_once(digits: SimpleNamespace) -> None:
+    found = []
+    for pack in (read_pack(digits.train), read_pack(digits.val)):
+        for index in range(len(pack)):
+            image = pack.image(index)
+            assert image.shape == (3, 8, 8)
+            assert torch.equal(image[0], image[1])
+            assert torch.equal(image[0], image[2])
+            values = np.rint(image[0].numpy() * (16 / 255)).astype(int)
+            found.append((pack.labels[index], *values.ravel()))
+    source = load_digits()
+    expected = [(label, *image.astype(int).ravel()) for label, image in zip(source.target, source.images, strict=True)]
+    assert sorted(found) == sorted(expected)
+
+
+def test_the_same_split_is_drawn_every_time_and_another_from_another_seed(
+    digits: SimpleNamespace, tmp_path: Path
+) -> None:
+    fingerprints = []
+    for seed in (0, 1):
+        paths = {"train": tmp_path / f"train-{seed}.h5", "val": tmp_path / f"val-{seed}.h5"}
+        fetch_dataset.main(flags({"source": "digits", "name": "digits", "split_seed": seed, **paths}))
+        fingerprints.append(read_pack(paths["train"]).fingerprint)
+    assert (tmp_path / "train-0.h5").read_bytes() == digits.train.read_bytes()
+    assert fingerprints[0] == read_pack(digits.train).fingerprint != fingerprints[1]
+
+
+@pytest.mark.parametrize("images", [-1, 0, 9, 1788, 5000])
+def test_a_val_split_that_cannot_be_stratified_is_refused(images: int, tmp_path: Path) -> None:
+    paths = {"train": tmp_path / "train.h5", "val": tmp_path / "val.h5"}
+    with pytest.raises(UserError, match=f"--val-images is {images}; expected 10 to 1787"):
+        fetch_dataset.main(flags({"source": "digits", "name": "digits", "val_images": images, **paths}))
+    assert not list(tmp_path.iterdir())
+
+
+# Packed files.
+
+
+def test_both_splits_carry_one_fingerprint_of_all_images_and_labels(tmp_path: Path) -> None:
+    def fingerprint(train: list[bytes], train_labels: list[int], val: list[bytes], val_labels: list[int]) -> str:
+        splits = {}
+        for name, files, labels in (("train", train, train_labels), ("val", val, val_labels)):
+            sizes = np.array([len(file) for file in files])
+            splits[tmp_path / f"{name}.h5"] = (name, Split(("a", "b"), np.array(labels), sizes, iter(files)))
+        write_packs(splits, name="toy", source="toy")
+        found = {read_pack(path).fingerprint for path in splits}
+        assert len(found) == 1
+        return found.pop()
+
+    images = [b"one", b"three"], [0, 1], [b"two"], [1]
+    changed = [
+        ([b"one", b"threE"], [0, 1], [b"two"], [1]),
+        ([b"one", b"three"], [1, 1], [b"two"], [1]),
+        ([b"one", b"three"], [0, 1], [b"twO"], [1]),
+        ([b"one", b"three"], [0, 1], [b"two"], [0]),
+        ([b"onet", b"hree"], [0, 1], [b"two"], [1]),
+        ([b"three", b"one"], [0, 1], [b"two"], [1]),
+    ]
+    assert fingerprint(*images) == fingerprint(*images)
+    assert len({fingerprint(*images), *(fingerprint(*each) for each in changed)}) == 1 + len(changed)
+
+
+@settings(deadline=None, max_examples=30)
+@given(files=st.lists(st.binary(min_size=1, max_size=300), min_size=1, max_size=20))
+def test_any_bytes_come_back_as_they_were_packed(files: list[bytes], tmp_path_factory: pytest.TempPathFactory) -> None:
+    pack = packed(tmp_path_factory.mktemp("pack") / "train.h5", files, [0] * len(files))
+    assert [pack.encoded(index).tobytes() for index in range(len(pack))] == files
+
+
+@pytest.mark.parametrize("kind", ["PNG", "WEBP", "JPEG"])
+def test_images_decode_as_pillow_decodes_them(kind: str, tmp_path: Path) -> None:
+    file = encoded(picture(0), kind)
+    found = packed(tmp_path / "train.h5", [file], [0]).image(0)
+    expected = np.asarray(Image.open(io.BytesIO(file)).convert("RGB")).transpose(2, 0, 1)
+    assert found.shape == (3, 30, 40)
+    difference = np.abs(found.numpy().astype(int) - expected)
+    assert difference.max() <= (0 if kind == "PNG" else 3)
+
+
+@pytest.mark.parametrize("mode", ["L", "LA", "RGBA", "P", "1", "CMYK"])
+def test_images_of_any_mode_come_as_rgb(mode: str, tmp_path: Path) -> None:
+    file = encoded(picture(0).convert(mode), "JPEG" if mode == "CMYK" else "PNG")
+    found = packed(tmp_path / "train.h5", [file], [0]).image(0)
+    assert (found.shape, found.dtype) == ((3, 30, 40), torch.uint8)
+
+
+def test_16_bit_images_are_scaled_to_8_bits(tmp_path: Path) -> None:
+    values = np.linspace(0, 65_535, 64).astype(np.uint16).reshape(8, 8)
+    found = packed(tmp_path / "train.h5", [encoded(Image.fromarray(values))], [0]).image(0)
+    assert found.dtype == torch.uint8
+    assert np.abs(found[0].numpy() - values / 257.0).max() <= 1
+
+
+@pytest.mark.parametrize("content", [b"", b"hello", encoded(picture(0))[:200], encoded(picture(0), "JPEG")[:300]])
+def test_an_image_that_does_not_decode_is_named(content: bytes, tmp_path: Path) -> None:
+    pack = packed(tmp_path / "train.h5", [encoded(picture(0)), content], [0, 1])
+    pack.image(0)
+    with pytest.raises(UserError, match=r"train\.h5: image 1 does not decode"):
+        pack.image(1)
+
+
+def test_an_empty_split_is_refused_and_nothing_is_left(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="dataset toy: its train split is empty"):
+        packed(tmp_path / "train.h5", [], [])
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_source_that_fails_in_its_second_split_leaves_neither(tmp_path: Path) -> None:
+    def failing() -> object:
+        yield b"one"
+        raise FileNotFoundError(2, "No such file", "image.png")
+
+    whole = Split(("a",), np.array([0]), np.array([3]), iter([b"one"]))
+    broken = Split(("a",), np.array([0, 0]), np.array([3, 3]), failing())  # type: ignore[arg-type]
+    splits = {tmp_path / "train.h5": ("train", whole), tmp_path / "val.h5": ("val", broken)}
+    with pytest.raises(FileNotFoundError):
+        write_packs(splits, name="toy", source="toy")
+    assert not list(tmp_path.iterdir())
+
+
+# Folders.
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """``images/{train,val}/{cat,dog,emu}``: JPEG files, with what is no image among them."""
+    root = tmp_path / "images"
+    for split, count in (("train", 4), ("val", 2)):
+        for label, name in enumerate(("emu", "cat", "dog")):
+            (root / split / name).mkdir(parents=True)
+            for number in range(count):
+                content = encoded(picture(10 * label + number), "JPEG")
+                (root / split / name / f"{number}.{'JPEG' if number else 'jpg'}").write_bytes(content)
+            (root / split / name / "notes.txt").write_text("not an image")
+        (root / split / "index.csv").write_text("not a class")
+    return root
+
+
+def fetched(folder: Path, out: Path) -> tuple[PackedImages, PackedImages]:
+    paths = {"train": out / "train.h5", "val": out / "val.h5"}
+    fetch_dataset.main(flags({"source": "folder", "path": folder, "name": "animals", **paths}))
+    return read_pack(paths["train"]), read_pack(paths["val"])
+
+
+def test_a_folder_is_read_as_torchvisions_image_folder_reads_it(folder: Path, tmp_path: Path) -> None:
+    for split, pack in zip(("train", "val"), fetched(folder, tmp_path), strict=True):
+        reference = torchvision.datasets.ImageFolder(folder / split)
+        assert pack.classes == tuple(reference.classes) == ("cat", "dog", "emu")
+        assert list(pack.labels) == reference.targets
+        for index, (path, _) in enumerate(reference.samples):
+            assert pack.encoded(index).tobytes() == Path(path).read_bytes()
+
+
+def test_images_in_folders_of_a_class_belong_to_the_class(folder: Path, tmp_path: Path) -> None:
+    nested = folder / "train" / "dog" / "2024.png"
+    nested.mkdir()
+    (folder / "train" / "dog" / "0.jpg").rename(nested / "9.jpg")
+    train, _ = fetched(folder, tmp_path)
+    np.testing.assert_array_equal(np.bincount(train.labels), [4, 4, 4])
+
+
+def _remove(folder: Path) -> None:
+    for file in sorted(folder.rglob("*"), reverse=True):
+        file.rmdir() if file.is_dir() else file.unlink()
+    folder.rmdir()
+
+
+FOLDER_FAULTS: dict[str, tuple[Callable[[Path], object], str, str]] = {
+    "missing": (_remove, "train", "no such folder"),
+    "no train": (lambda root: _remove(root / "train"), "train", "no such folder"),
+    "no val": (lambda root: _remove(root / "val"), "val", "no such folder"),
+    "class missing in val": (lambda root: _remove(root / "val" / "dog"), "val", "'dog' is in one of them only"),
+    "class missing in train": (lambda root: _remove(root / "train" / "dog"), "val", "'dog' is in one of them only"),
+    "empty class": (
+        lambda root: [file.unlink() for file in (root / "val" / "emu").glob("[01].*")],
+        "val/emu",
+        "holds no image; expected files ending in .jpeg, .jpg, .png, .webp",
+    ),
+}
+
+
+@pytest.mark.parametrize("fault", FOLDER_FAULTS)
+def test_a_folder_with_a_fault_is_refused(fault: str, folder: Path, tmp_path: Path) -> None:
+    break_it, where, message = FOLDER_FAULTS[fault]
+    break_it(folder)
+    with pytest.raises(UserError, match=re.escape(f"{folder / where}: ") + ".*" + re.escape(message)):
+        fetched(folder, tmp_path)
+    assert not list(tmp_path.glob("*.h5*"))
+
+
+def test_no_classes_at_all_are_refused(folder: Path, tmp_path: Path) -> None:
+    for split in ("train", "val"):
+        _remove(folder / split)
+        (folder / split).mkdir()
+    with pytest.raises(UserError, match="dataset animals: its train split is empty"):
+        fetched(folder, tmp_path)
+
+
+def test_the_program_refuses_a_folder_without_a_class(folder: Path, tmp_path: Path) -> None:
+    _remove(folder / "val" / "cat")
+    before = set(tmp_path.rglob("*"))
+    paths = {"train": tmp_path / "train.h5", "val": tmp_path / "val.h5"}
+    done = program("fetch_dataset", *flags({"source": "folder", "path": folder, "name": "animals", **paths}))
+    assert_refused(done, folder / "val", folder / "train", "'cat'", folder=tmp_path, before=before)
+
+
+# Views.
+
+
+@pytest.mark.parametrize("size", [32, 96, 224])
+@pytest.mark.parametrize(("width", "height"), [(500, 375), (375, 500), (64, 64), (20, 31), (257, 256)])
+def test_the_centre_view_is_torchvisions_resize_and_centre_crop(size: int, width: int, height: int) -> None:
+    image = picture(1, width, height)
+    tensor = torch.from_numpy(np.array(image)).permute(2, 0, 1)
+    found = augmentations.named("crop-flip", size).center(tensor)
+    resize = round(size * 256 / 224)
+    reference = v2.Compose([v2.Resize(resize, antialias=True), v2.CenterCrop(size)])
+    assert found.shape == (3, size, size)
+    assert found.dtype == torch.uint8
+    assert torch.equal(found, reference(tensor))
+    # The papers' own pipeline works on PIL images: the same but for rounding.
+    papers = torchvision.transforms.Compose(
+        [torchvision.transforms.Resize(resize), torchvision.transforms.CenterCrop(size)]
+    )
+    difference = found.permute(1, 2, 0).numpy().astype(int) - np.asarray(papers(image), dtype=int)
+    assert np.abs(difference).max() <= 2
+
+
+def test_the_resized_side_is_256_for_224() -> None:
+    tensor = torch.arange(256, dtype=torch.uint8).expand(3, 256, 256)
+    found = augmentations.named("crop-flip", 224).center(tensor)
+    assert torch.equal(found, tensor[:, 16:240, 16:240])
+
+
+def test_centre_views_are_the_same_every_time_in_the_order_of_the_split(tmp_path: Path) -> None:
+    pack = packed(tmp_path / "train.h5", [encoded(picture(seed)) for seed in range(3)], [0, 1, 0])
+    augmentation = augmentations.named("crop-flip", 16)
+    views = CenterViews(pack, augmentation)
+    assert len(views) == 3
+    for index in range(3):
+        assert torch.equal(views[index], views[index])
+        assert torch.equal(views[index], augmentation.center(pack.image(index)))
+
+
+def test_random_crops_have_the_size_and_follow_torchs_generator() -> None:
+    augmentation = augmentations.named("crop-flip", 16)
+    image = torch.from_numpy(np.array(picture(2))).permute(2, 0, 1)
+    torch.manual_seed(0)
+    first = [augmentation.sample(image) for _ in range(20)]
+    torch.manual_seed(0)
+    again = [augmentation.sample(image) for _ in range(20)]
+    assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
+    assert all(crop.shape == (3, 16, 16) and crop.dtype == torch.uint8 for crop in first)
+    assert len({crop.numpy().tobytes() for crop in first}) == 20
+
+
+def test_half_of_the_random_crops_are_flipped() -> None:
+    augmentation = augmentations.named("crop-flip", 8)
+    ramp = torch.arange(200, dtype=torch.uint8).expand(3, 50, 200)
+    torch.manual_seed(0)
+    flipped = sum(int(crop[0, 0, 0] > crop[0, 0, -1]) for crop in (augmentation.sample(ramp) for _ in range(400)))
+    assert 160 < flipped < 240
+
+
+def test_random_crops_cover_8_to_100_percent_of_the_area() -> None:
+    augmentation = augmentations.named("crop-flip", 8)
+    assert augmentation.crop.scale == (0.08, 1.0)  # type: ignore[attr-defined]
+    assert augmentation.crop.ratio == (3 / 4, 4 / 3)  # type: ignore[attr-defined]
+
+
+def test_bytes_become_numbers_from_0_to_1() -> None:
+    found = to_float(torch.tensor([0, 51, 255], dtype=torch.uint8))
+    torch.testing.assert_close(found, torch.tensor([0.0, 0.2, 1.0]))
+
+
+def test_an_unknown_augmentation_is_answered_with_the_nearest() -> None:
+    with pytest.raises(UserError, match=r"unknown augmentation 'crop-flop': did you mean 'crop-flip'?"):
+        augmentations.named("crop-flop", 32)
