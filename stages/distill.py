@@ -39,8 +39,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     options = read_options(method.Options, arguments)
     pack = read_pack(arguments.train)
     augmentation = augmentations.named(arguments.augmentation, arguments.size)
-    teacher = teacher_from(arguments.teacher_embeddings, arguments.teacher_weights, pack)
-    training = run_of(arguments, options, pack, teacher.weights)
+    teacher = teacher_from(arguments.teacher_embeddings, arguments.teacher_weights, pack, arguments.size)
+    training = run_of(arguments, options, pack, teacher.identity)
 
     seed_here(arguments.seed)
     student = architectures.build(arguments.architecture, InputContract(size=arguments.size))

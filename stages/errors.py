@@ -15,6 +15,13 @@ def at_least(minimum: int, **values: int) -> None:
             raise UserError(f"--{name.replace('_', '-')} is {value}; expected at least {minimum}")
 
 
+def above_zero(**values: float) -> None:
+    """Raise the error for the first of the options ``values`` that is not above zero."""
+    for name, value in values.items():
+        if not value > 0:
+            raise UserError(f"--{name.replace('_', '-')} is {value:g}; expected a number above 0")
+
+
 def unknown(kind: str, name: str, known: Iterable[str]) -> UserError:
     """The error for a ``kind`` called ``name`` that is not among ``known``, with the nearest one named."""
     choices = sorted(known)

@@ -34,7 +34,8 @@ def test_every_teacher_meets_every_architecture_method_and_seed() -> None:
 
 
 def test_options_come_from_the_method_then_the_group_then_the_variant() -> None:
-    config = edited("methods", {"hot": {"method": "compress-1q", "temperature": 0.2, "epochs": 3}})
+    config = edited("cluster_pictures", [])
+    config = edited("methods", {"hot": {"method": "compress-1q", "temperature": 0.2, "epochs": 3}}, config)
     config["students"][0].update(methods=["hot"], options={"epochs": 5, "batch_size": 32})
     options = Experiment(config).encoders["teacher--mobilenet_v2--hot--seed0"].options
     assert (options["temperature"], options["epochs"], options["batch_size"]) == (0.2, 3, 32)
@@ -96,7 +97,7 @@ def test_a_wrong_config_is_refused_in_one_line(case: str) -> None:
 
 def test_a_circle_of_teachers_cannot_be_written_down() -> None:
     """A student's name holds its teacher's, so each of two students would need the longer name."""
-    config = copy.deepcopy(CONFIG)
+    config = edited("cluster_pictures", [])
     first, second = "b--mobilenet_v2--compress-1q--seed0", "a--mobilenet_v2--compress-1q--seed0"
     group = {**config["students"][0], "architectures": ["mobilenet_v2"], "methods": ["compress-1q"]}
     config["students"] = [{**group, "teachers": [first]}, {**group, "teachers": [second]}]

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from stages.architectures import Encoder
 from stages.distillation import Distillation, teacher_of
+from stages.errors import above_zero
 from stages.similarity.kl import similarity_kl
 from stages.similarity.queue import AnchorQueue
 from stages.training.batches import Batch
@@ -22,6 +23,10 @@ from stages.training.recipe import Recipe
 class Options(Recipe):
     temperature: Annotated[float, "of both softmaxes; the paper uses 0.04, and 0.007 for SwAV teachers"] = 0.04
     queue_length: Annotated[int, "anchors in the memory bank"] = 128_000
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        above_zero(temperature=self.temperature)
 
 
 class CompRess1q(Distillation):

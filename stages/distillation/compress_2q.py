@@ -15,6 +15,7 @@ from torch.nn import functional as F
 
 from stages.architectures import Encoder
 from stages.distillation import Distillation, teacher_of
+from stages.errors import UserError, above_zero
 from stages.similarity.kl import similarity_kl
 from stages.similarity.queue import AnchorQueue
 from stages.training.batches import Batch
@@ -28,6 +29,12 @@ class Options(Recipe):
     momentum: Annotated[
         float, "of the key student; 0: the student's own embeddings are its anchors, there is no key student"
     ] = 0.999
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        above_zero(temperature=self.temperature)
+        if not 0 <= self.momentum < 1:
+            raise UserError(f"--momentum is {self.momentum:g}; expected 0 (no key student) or more, below 1")
 
 
 class CompRess2q(Distillation):

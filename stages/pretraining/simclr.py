@@ -13,6 +13,7 @@ from lightly.models.modules.heads import SimCLRProjectionHead
 from torch import Tensor
 
 from stages.architectures import Encoder
+from stages.errors import above_zero
 from stages.pretraining import Pretraining
 from stages.training.batches import Batch
 from stages.training.recipe import Recipe
@@ -29,6 +30,10 @@ class Options(Recipe):
     warmup_epochs: Annotated[int, "epochs of linear increase from 0 to the learning rate"] = 10
     temperature: Annotated[float, "of the contrastive softmax"] = 0.1
     projection_dimension: Annotated[int, "outputs of the projection head, which is thrown away"] = 128
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        above_zero(temperature=self.temperature)
 
 
 class SimCLR(Pretraining):

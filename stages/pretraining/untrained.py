@@ -13,6 +13,7 @@ class Options(Recipe):
     epochs: Annotated[int, "0: the initial weights are written as they are"] = 0
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.epochs:
             raise UserError(f"--epochs is {self.epochs}, but an untrained encoder is not trained; expected 0")
 

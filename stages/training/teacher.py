@@ -18,7 +18,8 @@ class Teacher(Protocol):
     """Gives the embeddings [B, D], not normalised, of a batch's images."""
 
     card: EncoderCard
-    weights: str
+    identity: str
+    """What its embeddings depend on: its weights and, of cached ones, how they were made."""
 
     def to(self, device: torch.device) -> None: ...
 
@@ -34,7 +35,8 @@ class CachedTeacher:
                 f"{cache.path}: embeddings of {cache.dataset}-{cache.split} ({cache.dataset_fingerprint[:12]}), but "
                 f"{pack.path} holds {pack.name}-{pack.split} ({pack.fingerprint[:12]}); embed these images first"
             )
-        self.cache, self.card, self.weights = cache, cache.card, cache.weights
+        self.cache, self.card = cache, cache.card
+        self.identity = f"{cache.weights} {cache.transform} {cache.vectors.dtype}"
         self.device = torch.device("cpu")
 
     def to(self, device: torch.device) -> None:
@@ -48,9 +50,14 @@ class CachedTeacher:
 class LiveTeacher:
     """Embeds the very view that the student sees, under the teacher's own normalisation and in evaluation mode."""
 
-    def __init__(self, weights: Path) -> None:
+    def __init__(self, weights: Path, size: int) -> None:
         state, self.card = load_weights(weights)
-        self.weights = digest_of(weights)
+        if self.card.contract.size != size:
+            raise UserError(
+                f"{weights}: an encoder of images of {self.card.contract.size} pixels, but the student sees {size}; a "
+                f"live teacher sees the same: give both one size, or take the teacher's cached embeddings"
+            )
+        self.identity = digest_of(weights)
         self.encoder = architectures.load(self.card.architecture, self.card.contract, state, str(weights))
         self.encoder.eval().requires_grad_(False)
 
@@ -63,9 +70,9 @@ class LiveTeacher:
         return embeddings
 
 
-def teacher_from(embeddings: Path | None, weights: Path | None, pack: PackedImages) -> Teacher:
-    """The teacher by whichever of the two files is given."""
+def teacher_from(embeddings: Path | None, weights: Path | None, pack: PackedImages, size: int) -> Teacher:
+    """The teacher by whichever of the two files is given, for students that see ``size`` pixels."""
     if embeddings is not None:
         return CachedTeacher(read_embeddings(embeddings), pack)
     assert weights is not None
-    return LiveTeacher(weights)
+    return LiveTeacher(weights, size)

@@ -1,0 +1,79 @@
+# `make` alone lists what there is to make.
+
+PYTHON ?= python3
+# The image that the containers are built on.
+BASE ?= python:3.11-slim-bookworm
+# More options for `docker build`, e.g. --network=host.
+DOCKER_OPTIONS ?=
+# `make lock UPGRADE=--upgrade` moves every pin to its newest version; otherwise a pin moves only where it must.
+UPGRADE ?=
+
+IN_VENV := PATH="$(CURDIR)/.venv/bin:$$PATH"
+PINS := containers/requirements
+IMAGES := faiss torch
+
+.PHONY: help run test lint images lock docs clean $(IMAGES:%=docker-%)
+.DELETE_ON_ERROR:
+
+help:
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' Makefile
+
+run: .venv/installed ## Run the workflow on this machine, as config.yaml says
+	$(IN_VENV) snakemake --cores all
+
+test: .venv/installed ## Run the tests
+	$(IN_VENV) python -m pytest -n 2 --dist loadfile
+
+lint: .venv/installed ## Check format, style and types
+	$(IN_VENV) ruff format --check
+	$(IN_VENV) ruff check
+	$(IN_VENV) snakefmt --check workflow
+	$(IN_VENV) snakemake --lint
+	$(IN_VENV) mypy
+
+images: $(IMAGES:%=docker-%) $(IMAGES:%=containers/%.sif) ## Build the container images: Docker's, then containers/*.sif of them
+
+lock: ## Pin the requirements anew, after an edit of containers/requirements/*.in
+	$(check-python)
+	@venv=$$(mktemp -d) && trap 'rm -rf "$$venv"' EXIT && \
+	$(PYTHON) -m venv "$$venv" && "$$venv/bin/pip" install --quiet uv && cd $(PINS) && \
+	compile() { "$$venv/bin/uv" pip compile --quiet --universal --python-version 3.11 --fork-strategy fewest \
+	    --generate-hashes --custom-compile-command "make lock" "$$@"; } && \
+	compile torch.in faiss.in workflow.in dev.in --output-file all.txt $(UPGRADE) && \
+	for image in $(IMAGES); do compile $$image.in --constraints all.txt --output-file $$image.txt || exit; done
+
+docs: .venv/installed ## Write docs/config.md anew, after an edit of the schema or of a stage's options
+	PYTHONPATH=workflow $(IN_VENV) python -m experiment.document > docs/config.md
+
+clean: ## Remove .venv and the tools' caches; results and images stay
+	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis
+
+# The stamp is written last: an installation that was interrupted is done again by the next make. It starts from an
+# empty .venv, so that nothing but what is pinned is in it.
+.venv/installed: $(PINS)/all.txt
+	$(check-python)
+	@echo "Installing the pinned packages into .venv, once: about 3 minutes and 8 GB"
+	@$(PYTHON) -m venv --clear .venv
+	@.venv/bin/pip install --quiet --disable-pip-version-check --require-hashes -r $<
+	@touch $@
+
+define check-python
+@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || \
+    { echo "$(PYTHON) is missing or older than Python 3.11: install one, or name one: make PYTHON=python3.11" >&2; exit 1; }
+@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || \
+    { echo "$(PYTHON) cannot make virtual environments: install its venv module (Debian: apt-get install python3-venv)" >&2; exit 1; }
+endef
+
+# An image is labelled with the digest that the workflow knows it by.
+$(IMAGES:%=docker-%): docker-%:
+	@command -v docker >/dev/null || \
+	    { echo "docker is not installed: it would have built the image distillery-$* from containers/$*/Dockerfile" >&2; exit 1; }
+	digest=$$(PYTHONPATH=workflow $(PYTHON) -c 'from experiment.images import identity; print(identity("$*", {}))') && \
+	docker build $(DOCKER_OPTIONS) --build-arg BASE="$(BASE)" --build-arg SOURCE_DIGEST="$$digest" \
+	    --tag distillery-$* --file containers/$*/Dockerfile $(PINS)
+
+$(IMAGES:%=containers/%.sif): containers/%.sif: containers/%/Dockerfile $(PINS)/%.txt | docker-%
+	@command -v apptainer >/dev/null || \
+	    { echo "apptainer is not installed: it would have made $@ from Docker's image distillery-$*" >&2; exit 1; }
+	apptainer build --force $@.part docker-daemon://distillery-$*:latest
+	mv $@.part $@

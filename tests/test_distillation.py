@@ -1,0 +1,329 @@
+"""The distillation methods against their definitions, with students whose embeddings say which image they saw."""
+
+import copy
+import dataclasses
+import inspect
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from stages import architectures, distill, distillation, plugins
+from stages.artifacts.weights import InputContract, load_weights
+from stages.distillation import Distillation, compress_1q, compress_2q, regression_bn
+from stages.errors import UserError
+from tests.training_fixtures import (
+    ARCHITECTURE,
+    DIMENSION,
+    SIZE,
+    FlatStudent,
+    Training,
+    batch_of,
+    images_seeded,
+    naive_similarity_kl,
+)
+
+pytest_plugins = ["tests.training_fixtures"]
+
+IMAGES, TEACHER = 24, 10
+
+
+def encoder() -> architectures.Encoder:
+    torch.manual_seed(0)
+    return architectures.build(ARCHITECTURE, InputContract(SIZE))
+
+
+def teacher_seeded(seed: int, count: int, dimension: int = TEACHER) -> Tensor:
+    """Embeddings as a teacher gives them: not normalised."""
+    return 5 * torch.randn(count, dimension, generator=torch.Generator().manual_seed(seed))
+
+
+def one_hot(*rows: int) -> Tensor:
+    """Images [B, 3, 4, 4] whose first ``IMAGES`` values are the one-hot code of their number."""
+    return F.pad(torch.eye(IMAGES)[list(rows)], (0, 48 - IMAGES)).view(len(rows), 3, 4, 4)
+
+
+def step(objective: Distillation, optimizer: torch.optim.Optimizer, images: Tensor, teacher: Tensor) -> Tensor:
+    """One step as the loop takes it; returns the loss."""
+    loss: Tensor = objective(batch_of(images, teacher))
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+    objective.after_step(0.5)
+    return loss.detach()
+
+
+def sgd(objective: nn.Module) -> torch.optim.SGD:
+    trained = [parameter for parameter in objective.parameters() if parameter.requires_grad]
+    return torch.optim.SGD(trained, lr=0.1, momentum=0.9, weight_decay=1e-4)
+
+
+# compress-2q
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+@settings(deadline=None)
+@given(sizes=st.lists(st.integers(2, 12), min_size=1, max_size=6), seed=st.integers(0, 1000))
+def test_both_queues_hold_the_same_images_in_the_same_slots(momentum: float, sizes: list[int], seed: int) -> None:
+    length = 7
+    options = compress_2q.Options(queue_length=length, momentum=momentum)
+    objective = compress_2q.CompRess2q(FlatStudent(IMAGES), IMAGES, options)  # type: ignore[arg-type]
+    optimizer = sgd(objective)
+    generator = torch.Generator().manual_seed(seed)
+    written: list[int | None] = [None] * length
+    slot = 0
+    for size in sizes:
+        rows = torch.randperm(IMAGES, generator=generator)[:size].tolist()
+        # The teacher's embedding of an image is the code of the image after it.
+        step(objective, optimizer, one_hot(*rows), 3 * one_hot(*rows).flatten(1)[:, :IMAGES].roll(1, dims=1))
+        for row in rows:
+            written[slot] = row
+            slot = (slot + 1) % length
+    for position, row in enumerate(written):
+        if row is not None:
+            assert torch.equal(objective.student_queue.anchors[position], torch.eye(IMAGES)[row])
+            assert torch.equal(objective.teacher_queue.anchors[position], torch.eye(IMAGES)[(row + 1) % IMAGES])
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.5])
+def test_2q_reads_the_anchors_before_it_writes_the_batch(momentum: float) -> None:
+    options = compress_2q.Options(queue_length=11, momentum=momentum)
+    objective = compress_2q.CompRess2q(encoder(), TEACHER, options).train()
+    optimizer = sgd(objective)
+    for number in range(3):
+        images, teacher = images_seeded(number, 6), teacher_seeded(number, 6)
+        before = (
+            objective.student_queue.anchors.clone(),
+            F.normalize(teacher),
+            objective.teacher_queue.anchors.clone(),
+        )
+        student = F.normalize(copy.deepcopy(objective.student)(images)).detach()
+        expected = naive_similarity_kl(student, *before, options.temperature)
+        found = step(objective, optimizer, images, teacher)
+        torch.testing.assert_close(found.double(), expected, rtol=1e-4, atol=1e-5)
+        assert not torch.equal(objective.teacher_queue.anchors, before[2])
+
+
+def test_the_key_student_is_a_moving_average_of_the_parameters_alone() -> None:
+    options = compress_2q.Options(queue_length=11, momentum=0.9)
+    objective = compress_2q.CompRess2q(encoder(), TEACHER, options).train()
+    assert objective.key_student is not None
+    optimizer = sgd(objective)
+    average = {name: value.detach().double() for name, value in objective.student.named_parameters()}
+    follower = copy.deepcopy(objective.student).train()
+    for number in range(5):
+        images = images_seeded(number, 6)
+        with torch.no_grad():
+            follower(images)
+        step(objective, optimizer, images, teacher_seeded(number, 6))
+        for name, value in objective.student.named_parameters():
+            average[name] = 0.9 * average[name] + 0.1 * value.detach().double()
+        follower.load_state_dict({name: value.float() for name, value in average.items()}, strict=False)
+    for name, value in objective.key_student.named_parameters():
+        torch.testing.assert_close(value.double(), average[name], rtol=1e-5, atol=1e-7)
+    # The running statistics are those of a network that had the averaged weights and saw the same batches.
+    for name, value in objective.key_student.named_buffers():
+        torch.testing.assert_close(value, follower.get_buffer(name), rtol=1e-4, atol=1e-5)
+    assert not torch.allclose(
+        objective.key_student.get_buffer("backbone.bn1.running_var"),
+        objective.student.get_buffer("backbone.bn1.running_var"),
+        rtol=1e-4,
+    )
+
+
+def test_the_anchors_of_the_student_are_the_key_students_embeddings() -> None:
+    objective = compress_2q.CompRess2q(encoder(), TEACHER, compress_2q.Options(queue_length=11, momentum=0.5)).train()
+    optimizer = sgd(objective)
+    step(objective, optimizer, images_seeded(0, 6), teacher_seeded(0, 6))
+    images = images_seeded(1, 5)
+    keys = F.normalize(copy.deepcopy(objective.key_student)(images))  # type: ignore[misc]
+    own = F.normalize(copy.deepcopy(objective.student)(images))
+    step(objective, optimizer, images, teacher_seeded(1, 5))
+    torch.testing.assert_close(objective.student_queue.anchors[6:], keys)
+    assert not torch.allclose(keys, own, rtol=1e-3)
+
+
+def test_without_momentum_there_is_no_key_student_and_the_anchors_are_its_own() -> None:
+    objective = compress_2q.CompRess2q(encoder(), TEACHER, compress_2q.Options(queue_length=11, momentum=0)).train()
+    assert objective.key_student is None
+    images = images_seeded(1, 5)
+    own = F.normalize(copy.deepcopy(objective.student)(images))
+    step(objective, sgd(objective), images, teacher_seeded(1, 5))
+    torch.testing.assert_close(objective.student_queue.anchors[:5], own)
+
+
+def objective_of(method: str, student: nn.Module, teacher_dimension: int) -> Distillation:
+    module = plugins.module(distillation, "method", method)
+    short = {"queue_length": 13} if "queue_length" in inspect.signature(module.Options).parameters else {}
+    torch.manual_seed(1)
+    return plugins.class_in(module, Distillation)(student, teacher_dimension, module.Options(**short))
+
+
+METHODS = plugins.names(distillation)
+COMPRESS = ("compress-1q", "compress-2q")
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_parameter_of_the_student_gets_a_gradient(method: str) -> None:
+    objective = objective_of(method, encoder(), TEACHER).train()
+    objective(batch_of(images_seeded(0, 6), teacher_seeded(0, 6))).backward()
+    assert all(parameter.grad is not None and parameter.grad.any() for parameter in objective.student.parameters())
+
+
+@pytest.mark.parametrize("method", COMPRESS)
+def test_no_gradient_reaches_teacher_key_student_or_anchors(method: str) -> None:
+    objective = objective_of(method, encoder(), TEACHER).train()
+    teacher = teacher_seeded(0, 6).requires_grad_()
+    objective(batch_of(images_seeded(0, 6), teacher)).backward()
+    assert teacher.grad is None
+    assert not any(buffer.requires_grad for buffer in objective.buffers())
+    reached = {name.split(".")[0] for name, value in objective.named_parameters() if value.grad is not None}
+    trained = {name.split(".")[0] for name, value in objective.named_parameters() if value.requires_grad}
+    assert reached == trained == ({"student", "head"} if method == "compress-1q" else {"student"})
+
+
+@settings(deadline=None, max_examples=20)
+@given(scale=st.floats(1e-4, 1e4))
+@pytest.mark.parametrize("method", COMPRESS)
+def test_the_scale_of_the_teachers_embeddings_does_not_matter(method: str, scale: float) -> None:
+    images, teacher = images_seeded(0, 8, 4), teacher_seeded(0, 8)
+    first, second = (objective_of(method, FlatStudent(20), TEACHER) for _ in range(2))
+    for _ in range(2):
+        expected = step(first, sgd(first), images, teacher)
+        found = step(second, sgd(second), images, scale * teacher)
+        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_checkpoint_of_the_objective_is_all_of_its_state(method: str) -> None:
+    first, second = (objective_of(method, encoder(), TEACHER).train() for _ in range(2))
+    for number in range(3):
+        step(first, sgd(first), images_seeded(number, 6), teacher_seeded(number, 6))
+    second.load_state_dict(copy.deepcopy(first.state_dict()))
+    for objective in (first, second):
+        step(objective, sgd(objective), images_seeded(9, 6), teacher_seeded(9, 6))
+    states = first.state_dict(), second.state_dict()
+    assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
+
+
+# compress-1q
+
+
+def test_1q_compares_both_with_the_teachers_anchors_through_a_linear_head() -> None:
+    options = compress_1q.Options(queue_length=11)
+    objective = compress_1q.CompRess1q(encoder(), TEACHER, options).train()
+    optimizer = sgd(objective)
+    for number in range(3):
+        images, teacher = images_seeded(number, 6), teacher_seeded(number, 6)
+        anchors = objective.queue.anchors.clone()
+        student = copy.deepcopy(objective.student)(images) @ objective.head.weight.T + objective.head.bias
+        expected = naive_similarity_kl(
+            F.normalize(student).detach(), anchors, F.normalize(teacher), anchors, options.temperature
+        )
+        weight = objective.head.weight.detach().clone()
+        found = step(objective, optimizer, images, teacher)
+        torch.testing.assert_close(found.double(), expected, rtol=1e-4, atol=1e-5)
+        assert not torch.equal(objective.head.weight, weight), "the head is trained with the student"
+    assert objective.head.weight.shape == (TEACHER, DIMENSION)
+    assert torch.equal(objective.queue.anchors[1:7], F.normalize(teacher_seeded(2, 6))), "18 writes to 11 slots"
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_only_the_backbone_is_in_the_saved_weights(
+    method: str, small_splits: tuple[Path, Path], teacher_cache: Path, tmp_path: Path
+) -> None:
+    short = {} if method == "regression-bn" else {"queue_length": 40}
+    options = {"train": small_splits[0], "teacher_embeddings": teacher_cache, "epochs": 1, "batch_size": 64, **short}
+    training = Training(tmp_path, "distill", {"method": method, **options})
+    distill.main(training.argv)
+    state, card = load_weights(training.weights)
+    assert set(state) == set(encoder().backbone.state_dict())
+    assert card.dimension == DIMENSION
+    assert card.origin == {
+        "way": "distill",
+        "method": method,
+        "dataset": "digits",
+        "seed": 0,
+        "teacher": "encoder",
+    }
+
+
+# regression-bn
+
+
+def standardiser(dimension: int) -> nn.BatchNorm1d:
+    return nn.BatchNorm1d(dimension, affine=False, track_running_stats=False)
+
+
+@settings(deadline=None)
+@given(batch=st.integers(2, 20), dimension=st.integers(1, 12), seed=st.integers(0, 2**31))
+def test_regression_bn_is_the_squared_error_of_two_batch_norms(batch: int, dimension: int, seed: int) -> None:
+    objective = regression_bn.RegressionBN(FlatStudent(20), dimension, regression_bn.Options())  # type: ignore[arg-type]
+    images, teacher = images_seeded(seed, batch, 4), teacher_seeded(seed, batch, dimension)
+    heads = objective.head(objective.student(images))
+    differences = standardiser(dimension)(heads.double()) - standardiser(dimension)(teacher.double())
+    torch.testing.assert_close(
+        objective(batch_of(images, teacher)).double(), differences.square().mean(), rtol=1e-3, atol=1e-5
+    )
+
+
+@settings(deadline=None)
+@given(seed=st.integers(0, 2**31), scale=st.floats(0.1, 100), shift=st.floats(-50, 50))
+def test_regression_bn_does_not_see_scale_or_shift_of_any_teacher_dimension(
+    seed: int, scale: float, shift: float
+) -> None:
+    objective = regression_bn.RegressionBN(FlatStudent(20), TEACHER, regression_bn.Options())  # type: ignore[arg-type]
+    images, teacher = images_seeded(seed, 8, 4), teacher_seeded(seed, 8)
+    changed = teacher * torch.linspace(1, scale, TEACHER) + torch.linspace(0, shift, TEACHER)
+    first, second = objective(batch_of(images, teacher)), objective(batch_of(images, changed))
+    torch.testing.assert_close(first, second, rtol=1e-2, atol=1e-3)
+
+
+@settings(deadline=None)
+@given(seed=st.integers(0, 2**31), scale=st.floats(0.5, 100), shift=st.floats(-50, 50))
+def test_regression_bn_is_zero_where_the_head_gives_the_teacher_up_to_scale_and_shift(
+    seed: int, scale: float, shift: float
+) -> None:
+    objective = regression_bn.RegressionBN(FlatStudent(6), 6, regression_bn.Options())  # type: ignore[arg-type]
+    images = images_seeded(seed, 16, 4)
+    with torch.no_grad():
+        objective.head.weight.copy_(torch.diag(torch.linspace(1, scale, 6)))
+        objective.head.bias.copy_(torch.linspace(0, shift, 6))
+    teacher = images.flatten(1)[:, :6]
+    assert objective(batch_of(images, teacher)) < 1e-5
+    assert objective(batch_of(images, teacher.flip(0))) > 0.1
+
+
+# the registry
+
+
+def test_the_methods_are_the_files() -> None:
+    files = {path.stem for path in Path(str(distillation.__file__)).parent.glob("*.py")} - {"__init__"}
+    assert sorted(name.replace("_", "-") for name in files) == METHODS
+    assert {"compress-1q", "compress-2q", "regression-bn"} <= set(METHODS)
+
+
+@pytest.mark.parametrize(("name", "nearest"), [("compres-2q", "compress-2q"), ("regresion-bn", "regression-bn")])
+def test_an_unknown_method_suggests_the_nearest(name: str, nearest: str) -> None:
+    with pytest.raises(UserError, match=f"unknown method '{name}': did you mean '{nearest}'"):
+        plugins.module(distillation, "method", name)
+
+
+@pytest.mark.parametrize("method", COMPRESS)
+def test_the_papers_settings_are_the_default(method: str) -> None:
+    options = dataclasses.asdict(plugins.module(distillation, "method", method).Options())
+    paper = {
+        "epochs": 130,
+        "batch_size": 256,
+        "learning_rate": 0.01,
+        "sgd_momentum": 0.9,
+        "weight_decay": 1e-4,
+        "temperature": 0.04,
+        "queue_length": 128_000,
+    }
+    assert {name: options[name] for name in paper} == paper
+    assert options.get("momentum") == (0.999 if method == "compress-2q" else None)
