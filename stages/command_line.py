@@ -114,7 +114,8 @@ def run(main: Callable[[Sequence[str] | None], None]) -> None:
     ``DISTILLERY_TRACEBACK=1`` shows the traceback of a user's error as well.
     """
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
-    signal.signal(signal.SIGTERM, _leave)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, _leave)
     try:
         main(None)
     except (UserError, OSError, RuntimeError) as error:
@@ -137,5 +138,5 @@ def _message_of(error: Exception) -> str | None:
 
 
 def _leave(signum: int, frame: types.FrameType | None) -> None:
-    """End as the shell reports a terminated program, through the clean-up of everything half-written."""
+    """End as the shell reports an ended program, through the clean-up of everything half-written."""
     sys.exit(128 + signum)

@@ -252,6 +252,15 @@ def test_a_failing_stage_shows_its_one_line_and_leaves_nothing(finished: Project
     assert not (project.path / "results/clusters/teacher/numerals-cluster-alignment.h5").exists()
 
 
+def test_a_wrong_config_ends_in_one_line(finished: Project, tmp_path: Path) -> None:
+    (tmp_path / "wrong.yaml").write_text(yaml.safe_dump({**TINY, "datasetz": {}}))
+    done = finished.snakemake("--dry-run", "--configfile", str(tmp_path / "wrong.yaml"))
+    assert done.returncode == 1
+    profile, message = done.stdout.splitlines()
+    assert profile.startswith("Using workflow specific profile")
+    assert message.startswith("error: config: the config: unknown key 'datasetz', did you mean 'datasets'?")
+
+
 def test_the_config_of_the_repository_is_sound() -> None:
     from experiment.config import Experiment
 

@@ -97,6 +97,17 @@ def preempted(
     return training, *training.interrupted(KILL_AFTER, signal.SIGTERM, whole_group=True)
 
 
+def test_an_interrupt_from_the_keyboard_saves_the_state_as_well(
+    training_of: Callable[..., Training], tmp_path: Path
+) -> None:
+    training = training_of("compress-1q", tmp_path, workers=2, checkpoint_seconds=0)
+    status, stderr = training.interrupted(KILL_AFTER, signal.SIGINT, whole_group=True)
+    assert status == 128 + signal.SIGINT, stderr
+    assert outputs(training) == []
+    assert step_of(training.checkpoint) >= KILL_AFTER
+    assert "Traceback" not in stderr
+
+
 def copied(preempted: Training, folder: Path, **changed: Any) -> Training:
     """The preempted training's state in ``folder``, to go on from with ``changed`` options."""
     shutil.copytree(preempted.checkpoint.parent, folder / "checkpoints")

@@ -42,11 +42,15 @@ def draw(histories: Sequence[Path], names: Sequence[str], path: Path) -> None:
 
 
 def _panel(axis: "Axes", name: str, epochs: Sequence[int], loss: Sequence[float]) -> None:
-    from matplotlib.ticker import MaxNLocator
+    from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, StrMethodFormatter
 
     axis.plot(epochs, loss, color=OKABE_ITO[0], marker="." if len(loss) < 3 else None)
     axis.set_title("\n".join(textwrap.wrap(name, 38)), loc="left", fontsize="small")
-    axis.set_yscale("log" if wide(loss) else "linear")
+    if wide(loss):
+        axis.set_yscale("log")
+        axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axis.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+        axis.yaxis.set_minor_formatter(NullFormatter())
     axis.set_xlim(0, max(epochs) + 0.5)
     axis.xaxis.set_major_locator(MaxNLocator(5, integer=True))
 

@@ -118,8 +118,9 @@ def stream(
 
 
 def _leave_termination_to_the_run(worker: int) -> None:
-    """A preemption signals every process of a job: a worker that obeyed would fail the step that is to be finished."""
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    """Whoever ends a job signals all its processes: a worker that obeyed would fail the step that is to be finished."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.SIG_IGN)
 
 
 def _collate(samples: Sequence[tuple[Tensor, int, int]]) -> Batch:

@@ -81,7 +81,7 @@ def train(
                 saved = time.monotonic()
             if terminated:
                 logger.info("asked to terminate: saved at step %d of %d, run again to go on", step + 1, run.steps)
-                sys.exit(128 + signal.SIGTERM)
+                sys.exit(128 + terminated[0])
     return history
 
 
@@ -179,14 +179,18 @@ def _restore(
 
 @contextlib.contextmanager
 def _termination_noted() -> Iterator[list[int]]:
-    """Yield a list that SIGTERM (a preemption, a time limit) makes non-empty, so that the step in hand is finished."""
+    """Yield a list of the signals to end, so that the step in hand is finished first.
+
+    SIGTERM comes from a preemption or a time limit, SIGINT from the keyboard.
+    """
     received: list[int] = []
 
     def note(signum: int, _: types.FrameType | None) -> None:
         received.append(signum)
 
-    previous = signal.signal(signal.SIGTERM, note)
+    previous = {number: signal.signal(number, note) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
         yield received
     finally:
-        signal.signal(signal.SIGTERM, previous)
+        for number, handler in previous.items():
+            signal.signal(number, handler)

@@ -131,7 +131,8 @@ class Experiment:
         for architecture in group["architectures"]:
             _check_architecture(f"{where}.architectures", architecture)
         for name, (teacher, architecture, label, seed) in _names_of(group).items():
-            _require(f"{where}.teachers", "encoder", teacher, known)
+            others = [other for other in known if not other.startswith(f"{teacher}--")]
+            _require(f"{where}.teachers", "encoder", teacher, others)
             _require(f"{where}.methods", "method", label, [*source.plugins("stages.distillation"), *methods])
             variant = {"method": label, **methods.get(label, {})}
             method = variant.pop("method")

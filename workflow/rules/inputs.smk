@@ -1,13 +1,14 @@
 # What the rules' inputs and parameters are: functions of the wildcards, over the checked config.
 
+import sys
+
 from experiment import commands, content, images, source
 from experiment.config import ConfigError, Experiment
-from snakemake.exceptions import WorkflowError
 
 try:
     experiment = Experiment(config)
 except ConfigError as error:
-    raise WorkflowError(f"config: {error}") from None
+    sys.exit(f"error: config: {error}")
 
 
 def tracked(path):
