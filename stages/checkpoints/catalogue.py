@@ -1,0 +1,78 @@
+"""The catalogue of public checkpoints, ``catalogue.toml``: one table a checkpoint, whose keys are `Entry`'s fields."""
+
+import dataclasses
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from stages.artifacts.weights import NORMALISATIONS
+from stages.errors import UserError, unknown
+
+CATALOGUE = Path(__file__).with_name("catalogue.toml")
+
+
+@dataclasses.dataclass(frozen=True)
+class Entry:
+    """A public checkpoint. What is not known (a hash before the first download, an accuracy) is left empty."""
+
+    name: str
+    method: str
+    """How it was trained, by the name that this project's own method has or would have."""
+    architecture: str
+    dimension: int
+    layout: str
+    """How the file is laid out, a name in `stages.checkpoints.layouts`."""
+    url: str
+    size: int
+    normalisation: str
+    """A name in `stages.artifacts.weights`."""
+    dataset: str = "imagenet"
+    file: str = ""
+    """The file's name here; if empty, that in the URL."""
+    published: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    """Its authors' (or a reproduction's) accuracies on ImageNet, in percent."""
+    sha256: str = ""
+    md5_prefix: str = ""
+    convert: str = ""
+    """What the user has to do to get ``file``, if it is not what the URL holds."""
+    unsupported: str = ""
+    """Why it cannot be loaded, and what to do instead."""
+
+    @property
+    def place(self) -> str:
+        """Where the file is in the folder of downloads and in every mirror; several authors have a resnet50.pth."""
+        return f"{self.name}/{self.file or self.url.rpartition('/')[2]}"
+
+
+def read(path: Path = CATALOGUE) -> dict[str, Entry]:
+    """All entries, by name."""
+    try:
+        with path.open("rb") as file:
+            tables = tomllib.load(file)
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such catalogue") from None
+    except tomllib.TOMLDecodeError as error:
+        raise UserError(f"{path}: not a TOML file: {error}") from None
+    return {name: _entry(name, table, path) for name, table in tables.items()}
+
+
+def named(name: str, path: Path = CATALOGUE) -> Entry:
+    """The entry called ``name``; a `UserError` names the nearest one if there is none."""
+    entries = read(path)
+    if name not in entries:
+        raise unknown("checkpoint", name, entries)
+    return entries[name]
+
+
+def _entry(name: str, table: dict[str, Any], path: Path) -> Entry:
+    fields = {field.name: field for field in dataclasses.fields(Entry) if field.name != "name"}
+    for key in table:
+        if key not in fields:
+            raise UserError(f"{path}: {name}: {unknown('key', key, fields)}")
+    for key, field in fields.items():
+        if key not in table and field.default is field.default_factory is dataclasses.MISSING:
+            raise UserError(f"{path}: {name}: has no {key}")
+    if table["normalisation"] not in NORMALISATIONS:
+        raise UserError(f"{path}: {name}: {unknown('normalisation', table['normalisation'], NORMALISATIONS)}")
+    return Entry(name=name, **table)
