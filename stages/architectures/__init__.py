@@ -1,7 +1,8 @@
 """Encoders: a backbone of a named architecture, behind its input contract.
 
-An architecture's name begins with its family, which is a module here: ``resnet18_x0.5`` is built by ``resnet.py``. A
-family's ``build(name)`` returns a backbone, images [B, 3, S, S] to embeddings [B, D], with D in ``dimension``.
+An architecture's name begins with its family, which is a module here: ``resnet18_x0.5`` is built by ``resnet.py``,
+``timm/vit_tiny_patch16_224`` by ``timm.py``. A family's ``build(name, size)`` returns a backbone, normalised images
+[B, 3, size, size] to embeddings [B, D], with D in ``dimension``.
 """
 
 import re
@@ -46,14 +47,14 @@ class Encoder(nn.Module):
 
 
 def family(name: str) -> str:
-    """The family an architecture's name begins with: the letters before the first digit, dash or underscore."""
+    """The family an architecture's name begins with: the letters before the first digit or sign."""
     return re.split(r"[^a-z]", name, maxsplit=1)[0]
 
 
 def build(name: str, contract: InputContract) -> Encoder:
     """A freshly initialised encoder of the architecture ``name``."""
     module = plugins.module(architectures, "architecture family", family(name))
-    return Encoder(module.build(name), contract)
+    return Encoder(module.build(name, contract.size), contract)
 
 
 def load(name: str, contract: InputContract, state: dict[str, Tensor], where: str) -> Encoder:

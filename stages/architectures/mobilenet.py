@@ -1,26 +1,32 @@
-"""``mobilenet_v2``: torchvision's, with the classifier and its dropout taken off; the embedding is the 1280-d pool."""
+"""``mobilenet_v2``, ``mobilenet_v3_small``, ``mobilenet_v3_large``: torchvision's, with the classifier taken off.
+
+The embedding is the global average pool of the last convolution, in all of them: 1280-d, 576-d, 960-d. The hidden layer
+of MobileNet-V3's classifier is no part of it: nothing but a supervised head would train it.
+"""
 
 from torch import Tensor
-from torchvision.models import mobilenet_v2
+from torchvision import models
 
 from stages.architectures import Backbone
 from stages.errors import unknown
 
+DIMENSIONS = {"mobilenet_v2": 1280, "mobilenet_v3_small": 576, "mobilenet_v3_large": 960}
 
-class MobileNetV2(Backbone):
-    """MobileNet-V2's features and global average pool, [B, 1280]; key names are torchvision's."""
 
-    def __init__(self) -> None:
+class MobileNet(Backbone):
+    """A MobileNet's features and global average pool, [B, D]; key names are torchvision's."""
+
+    def __init__(self, name: str) -> None:
         super().__init__()
-        self.features = mobilenet_v2().features
-        self.dimension = 1280
+        self.features = getattr(models, name)().features
+        self.dimension = DIMENSIONS[name]
 
     def forward(self, images: Tensor) -> Tensor:
         features: Tensor = self.features(images)
         return features.mean(dim=(2, 3))
 
 
-def build(name: str) -> MobileNetV2:
-    if name != "mobilenet_v2":
-        raise unknown("architecture", name, ["mobilenet_v2"])
-    return MobileNetV2()
+def build(name: str, size: int) -> MobileNet:
+    if name not in DIMENSIONS:
+        raise unknown("architecture", name, DIMENSIONS)
+    return MobileNet(name)

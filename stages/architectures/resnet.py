@@ -1,12 +1,20 @@
-"""ResNets of any width: ``resnet18``, ``resnet50``, ``resnet50_x4`` (four times as wide), ``resnet18_x0.5``.
+"""ResNets of any width: ``resnet<depth>[_x<factor>][_<variant>]``, as in ``resnet18``, ``resnet50_x4``,
+``resnet18_x0.5_cifar``; ``_x4`` is four times as wide. The variants, of which a name has at most one, at its end:
 
-Key names are torchvision's, so its state dicts load, less the classifier; the initialisation is He's, without zeroed
-residual branches, as in CompRess's training.
+- ``cifar``: for small images, the stem is a 3x3 convolution of stride 1, without a max-pool, as in SimCLR's on CIFAR;
+- ``samepool``: the max-pool pads as TensorFlow's SAME, as in SimCLR's TensorFlow checkpoints, whose convolutions pad
+  as PyTorch's;
+- ``same``: the max-pool and all strided convolutions pad as SAME, as in BYOL's Haiku checkpoints.
+
+Key names are torchvision's in all of them, so its state dicts load, less the classifier; the initialisation is He's,
+without zeroed residual branches, as in CompRess's training.
 """
 
+import math
 import re
 
 from torch import Tensor, nn
+from torch.nn import functional as F
 from torchvision.models.resnet import BasicBlock, Bottleneck
 
 from stages.architectures import Backbone
@@ -17,18 +25,27 @@ DEPTHS: dict[str, tuple[type[BasicBlock | Bottleneck], tuple[int, ...]]] = {
     "resnet34": (BasicBlock, (3, 4, 6, 3)),
     "resnet50": (Bottleneck, (3, 4, 6, 3)),
     "resnet101": (Bottleneck, (3, 4, 23, 3)),
+    "resnet152": (Bottleneck, (3, 8, 36, 3)),
+    "resnet200": (Bottleneck, (3, 24, 36, 3)),
 }
+
+VARIANTS = ("cifar", "samepool", "same")
 
 
 class ResNet(Backbone):
     """A ResNet whose stem has ``width`` channels; the embedding is the global average pool, [B, 8 width expansion]."""
 
-    def __init__(self, block: type[BasicBlock | Bottleneck], depths: tuple[int, ...], width: int) -> None:
+    def __init__(
+        self, block: type[BasicBlock | Bottleneck], depths: tuple[int, ...], width: int, variant: str | None = None
+    ) -> None:
         super().__init__()
-        self.conv1 = nn.Conv2d(3, width, kernel_size=7, stride=2, padding=3, bias=False)
+        if variant == "cifar":
+            self.conv1 = nn.Conv2d(3, width, kernel_size=3, padding=1, bias=False)
+        else:
+            self.conv1 = nn.Conv2d(3, width, kernel_size=7, stride=2, padding=3, bias=False)
         self.bn1 = nn.BatchNorm2d(width)
         self.relu = nn.ReLU(inplace=True)
-        self.maxpool = nn.MaxPool2d(kernel_size=3, stride=2, padding=1)
+        self.maxpool = _pool(variant)
         channels = width
         for number, depth in enumerate(depths, start=1):
             planes = width * 2 ** (number - 1)
@@ -39,6 +56,8 @@ class ResNet(Backbone):
                 channels = planes * block.expansion
             self.add_module(f"layer{number}", nn.Sequential(*blocks))
         self.dimension = channels
+        if variant == "same":
+            _pad_strided_convolutions_as_same(self)
         self._initialise()
 
     def _initialise(self) -> None:
@@ -59,10 +78,54 @@ def _shortcut(channels: int, planes: int, stride: int) -> nn.Sequential | None:
     return nn.Sequential(nn.Conv2d(channels, planes, kernel_size=1, stride=stride, bias=False), nn.BatchNorm2d(planes))
 
 
-def build(name: str) -> ResNet:
-    """``resnet<depth>``, or ``resnet<depth>_x<factor>`` for one ``factor`` times as wide."""
-    match = re.fullmatch(r"(resnet\d+)(?:_x(\d+(?:\.\d+)?))?", name)
+def _pool(variant: str | None) -> nn.Module:
+    """What follows the stem's convolution."""
+    if variant == "cifar":
+        return nn.Identity()
+    if variant in ("same", "samepool"):
+        return SameMaxPool2d(kernel_size=3, stride=2)
+    return nn.MaxPool2d(kernel_size=3, stride=2, padding=1)
+
+
+class SameConv2d(nn.Conv2d):
+    """A convolution that pads as TensorFlow's SAME; its weights have torchvision's shapes and names."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        return super().forward(_same(images, self.kernel_size[0], self.stride[0], value=0))
+
+
+class SameMaxPool2d(nn.Module):
+    """A max-pool that pads as TensorFlow's SAME; what it pads is never the maximum."""
+
+    def __init__(self, kernel_size: int, stride: int) -> None:
+        super().__init__()
+        self.kernel_size, self.stride = kernel_size, stride
+
+    def forward(self, images: Tensor) -> Tensor:
+        padded = _same(images, self.kernel_size, self.stride, value=-math.inf)
+        return F.max_pool2d(padded, self.kernel_size, self.stride)
+
+
+def _same(images: Tensor, kernel: int, stride: int, value: float) -> Tensor:
+    """``images`` padded so that a side of n gives ceil(n / stride), by one more at the end than before if need be."""
+    height, width = (max((math.ceil(side / stride) - 1) * stride + kernel - side, 0) for side in images.shape[-2:])
+    return F.pad(images, (width // 2, width - width // 2, height // 2, height - height // 2), value=value)
+
+
+def _pad_strided_convolutions_as_same(module: nn.Module) -> None:
+    """Put a `SameConv2d` in the place of every strided convolution of more than a pixel; at stride 1 both pad alike."""
+    for name, child in module.named_children():
+        if isinstance(child, nn.Conv2d) and child.stride[0] > 1 and child.kernel_size[0] > 1:
+            same = SameConv2d(child.in_channels, child.out_channels, child.kernel_size[0], child.stride[0], bias=False)
+            module.add_module(name, same)
+        _pad_strided_convolutions_as_same(child)
+
+
+def build(name: str, size: int) -> ResNet:
+    """The ResNet of the depth, width and variant that ``name`` tells."""
+    match = re.fullmatch(rf"(resnet\d+)(?:_x(\d+(?:\.\d+)?))?(?:_({'|'.join(VARIANTS)}))?", name)
     if match is None or match[1] not in DEPTHS:
-        raise unknown("architecture", name, [*DEPTHS, "resnet18_x0.5", "resnet50_x4"])
+        variants = [f"resnet18_{variant}" for variant in VARIANTS]
+        raise unknown("architecture", name, [*DEPTHS, "resnet18_x0.5", "resnet50_x4", "resnet18_x0.5_cifar", *variants])
     block, depths = DEPTHS[match[1]]
-    return ResNet(block, depths, width=round(64 * float(match[2] or 1)))
+    return ResNet(block, depths, width=round(64 * float(match[2] or 1)), variant=match[3])

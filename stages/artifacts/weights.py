@@ -16,6 +16,14 @@ if TYPE_CHECKING:
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
+NORMALISATIONS = {
+    "imagenet": (IMAGENET_MEAN, IMAGENET_STD),
+    "none": ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0)),
+    "swav": (IMAGENET_MEAN, (0.228, 0.224, 0.225)),
+    "half": ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
+}
+"""The named ones, mean and std each. SimCLR has none; SwAV's red differs in the last digit, in its evaluation too."""
+
 
 @dataclasses.dataclass(frozen=True)
 class InputContract:
@@ -24,6 +32,11 @@ class InputContract:
     size: int
     mean: tuple[float, float, float] = IMAGENET_MEAN
     std: tuple[float, float, float] = IMAGENET_STD
+
+    @classmethod
+    def named(cls, size: int, normalisation: str) -> "InputContract":
+        """The contract of ``size`` pixels under one of `NORMALISATIONS`."""
+        return cls(size, *NORMALISATIONS[normalisation])
 
 
 @dataclasses.dataclass(frozen=True)

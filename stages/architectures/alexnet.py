@@ -1,0 +1,36 @@
+"""``alexnet``: torchvision's without dropout, as in CompRess; the embedding is fc7 after its ReLU, 4096-d."""
+
+import torch
+from torch import Tensor, nn
+from torchvision.models import alexnet
+
+from stages.architectures import Backbone
+from stages.errors import UserError, unknown
+
+SMALLEST = 63
+"""Fewer pixels leave the last max-pool without a window."""
+
+
+class AlexNet(Backbone):
+    """AlexNet up to fc7's ReLU, [B, 4096], none of it negative; key names are torchvision's."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        model = alexnet()
+        self.features, self.avgpool, self.classifier = model.features, model.avgpool, model.classifier[:-1]
+        for name, module in self.classifier.named_children():
+            if isinstance(module, nn.Dropout):
+                self.classifier.add_module(name, nn.Identity())
+        self.dimension = 4096
+
+    def forward(self, images: Tensor) -> Tensor:
+        features: Tensor = self.classifier(torch.flatten(self.avgpool(self.features(images)), 1))
+        return features
+
+
+def build(name: str, size: int) -> AlexNet:
+    if name != "alexnet":
+        raise unknown("architecture", name, ["alexnet"])
+    if size < SMALLEST:
+        raise UserError(f"alexnet cannot see images of {size} pixels; expected a size of at least {SMALLEST}")
+    return AlexNet()

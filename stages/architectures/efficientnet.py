@@ -1,0 +1,29 @@
+"""``efficientnet_b0``: torchvision's, with the classifier and its dropout taken off; the embedding is the 1280-d pool.
+
+Stochastic depth is part of its blocks and stays: in training, images skip some of them by chance.
+"""
+
+from torch import Tensor
+from torchvision.models import efficientnet_b0
+
+from stages.architectures import Backbone
+from stages.errors import unknown
+
+
+class EfficientNet(Backbone):
+    """EfficientNet-B0's features and global average pool, [B, 1280]; key names are torchvision's."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.features = efficientnet_b0().features
+        self.dimension = 1280
+
+    def forward(self, images: Tensor) -> Tensor:
+        features: Tensor = self.features(images)
+        return features.mean(dim=(2, 3))
+
+
+def build(name: str, size: int) -> EfficientNet:
+    if name != "efficientnet_b0":
+        raise unknown("architecture", name, ["efficientnet_b0"])
+    return EfficientNet()
