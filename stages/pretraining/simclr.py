@@ -1,7 +1,7 @@
 """SimCLR: "A Simple Framework for Contrastive Learning of Visual Representations" (Chen et al., ICML 2020).
 
 The normalised temperature-scaled cross entropy between two views of each image, over the batch. The defaults are the
-paper's small-batch setting without LARS (appendix B.7 trains with momentum SGD as well); config sets the rest.
+paper's: batches of 4096 with LARS, 100 epochs as in its comparisons (its best results take 1000).
 """
 
 import dataclasses
@@ -21,9 +21,15 @@ from stages.training.recipe import Recipe
 
 @dataclasses.dataclass(frozen=True)
 class Options(Recipe):
-    epochs: Annotated[int, "passes over the training images"] = 200
+    epochs: Annotated[int, "passes over the training images"] = 100
+    batch_size: Annotated[int, "images a step"] = 4096
     drop_last: Annotated[bool, "leave out the last, smaller batch of an epoch"] = True
-    learning_rate: Annotated[float, "of SGD, at its highest"] = 0.3
+    optimizer: Annotated[Literal["sgd", "lars"], "sgd, or lars: sgd with layer-wise trust ratios"] = "lars"
+    learning_rate: Annotated[float, "at its highest; the paper's is 0.3 times batch_size / 256"] = 4.8
+    weight_decay: Annotated[float, "on all trained parameters"] = 1e-6
+    exclude_norm_and_bias: Annotated[bool, "leave vectors, as of batch norms, out of weight decay and trust ratios"] = (
+        True
+    )
     schedule: Annotated[
         Literal["step", "cosine"], "step: times gamma after each milestone; cosine: to 0 over all steps"
     ] = "cosine"

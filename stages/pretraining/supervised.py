@@ -17,7 +17,7 @@ class Options(Recipe):
     """torchvision's reference recipe for ResNet-18, whose weights CompRess compares with."""
 
     epochs: Annotated[int, "passes over the training images"] = 90
-    learning_rate: Annotated[float, "of SGD, at its highest"] = 0.1
+    learning_rate: Annotated[float, "at its highest"] = 0.1
     milestones: Annotated[tuple[int, ...], "epochs after which the step schedule lowers the learning rate"] = (30, 60)
     gamma: Annotated[float, "factor of the step schedule"] = 0.1
 

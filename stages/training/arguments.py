@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 
 from stages.artifacts.atomic import write_text
+from stages.artifacts.weights import NORMALISATIONS
 from stages.datasets.packed import PackedImages
 from stages.errors import at_least
 from stages.training.batches import steps_per_epoch
@@ -21,10 +22,16 @@ from stages.training.recipe import Recipe
 def add_training_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--name", required=True, help="the encoder's name in files and tables")
     parser.add_argument("--label", help="the method's name in tables (default: the method)")
-    parser.add_argument("--architecture", required=True, help="such as resnet18, resnet18_x0.5 or mobilenet_v2")
+    parser.add_argument("--architecture", required=True, help="such as resnet18_x0.5, mobilenet_v2 or timm/NAME")
     parser.add_argument("--train", type=Path, required=True, help="the packed train split")
     parser.add_argument("--augmentation", required=True, help="such as crop-flip or affine-elastic")
     parser.add_argument("--size", type=int, required=True, help="the images' side in pixels, as the encoder sees them")
+    parser.add_argument(
+        "--normalisation",
+        choices=tuple(NORMALISATIONS),
+        default="imagenet",
+        help="what the encoder does to its images first (default: imagenet)",
+    )
     parser.add_argument(
         "--seed", type=int, default=0, help="of the initialisation, the order and the augmentation (default: 0)"
     )

@@ -19,52 +19,54 @@ CACHE_BYTES = 256 * 2**20
 
 @dataclasses.dataclass(frozen=True)
 class Batch:
-    """``views`` [V, B, 3, S, S] of B images, their ``indices`` in the split [B], their ``labels`` [B].
+    """Several views, [B, 3, S, S] each, of B images, with their ``indices`` in the split and their ``labels`` [B].
 
-    Views come uint8 from the loader and are float32 in 0..1 once augmented; ``teacher`` [B, D] are the teacher's
-    embeddings, where there is a teacher.
+    Views come uint8 from the loader and are float32 in 0..1 once augmented; S may differ between them. ``teacher`` is
+    what the teacher says of the images, where there is one: usually its embeddings [B, D].
     """
 
-    views: Tensor
+    views: tuple[Tensor, ...]
     indices: Tensor
     labels: Tensor
     teacher: Tensor | None = None
 
     def pin_memory(self) -> "Batch":
         """The batch in page-locked memory, which the loader asks for where there is a GPU."""
-        return Batch(self.views.pin_memory(), self.indices, self.labels.pin_memory())
+        return Batch(tuple(view.pin_memory() for view in self.views), self.indices, self.labels.pin_memory())
 
     def augmented(self, augmentation: Augmentation, device: torch.device) -> "Batch":
         """The batch on ``device``, with the batch part of the augmentation done, independently for each view."""
-        views = self.views.to(device, non_blocking=True)
+        views = (view.to(device, non_blocking=True) for view in self.views)
         return Batch(
-            views=torch.stack([augmentation.batch(to_float(view)) for view in views]),
+            views=tuple(augmentation.batch(to_float(view), number) for number, view in enumerate(views)),
             indices=self.indices,
             labels=self.labels.to(device, non_blocking=True),
         )
 
 
-class _Samples(Dataset[tuple[Tensor, int, int]]):
+Crops = tuple[Tensor, ...]
+
+
+class _Samples(Dataset[tuple[Crops, int, int]]):
     """Crops by (epoch, image) position. Small datasets without random crops are decoded once and kept."""
 
     def __init__(self, pack: PackedImages, augmentation: Augmentation, views: int, seed: int) -> None:
         self.pack, self.augmentation, self.views, self.seed = pack, augmentation, views, seed
         crop_bytes = 3 * augmentation.size**2
         self.keep = not augmentation.sample_is_random and len(pack) * crop_bytes <= CACHE_BYTES
-        self.kept: dict[int, Tensor] = {}
+        self.kept: dict[int, Crops] = {}
 
-    def __getitem__(self, position: tuple[int, int]) -> tuple[Tensor, int, int]:
+    def __getitem__(self, position: tuple[int, int]) -> tuple[Crops, int, int]:
         epoch, index = position
         return self._crops(epoch, index), index, int(self.pack.labels[index])
 
-    def _crops(self, epoch: int, index: int) -> Tensor:
+    def _crops(self, epoch: int, index: int) -> Crops:
         if index in self.kept:
             return self.kept[index]
         image = self.pack.image(index)
         if self.augmentation.sample_is_random:
             seed_here(self.seed, epoch, index)
-            return torch.stack([self.augmentation.sample(image) for _ in range(self.views)])
-        crops = self.augmentation.sample(image).expand(self.views, -1, -1, -1)
+        crops = tuple(self.augmentation.sample(image, view) for view in range(self.views))
         if self.keep:
             self.kept[index] = crops
         return crops
@@ -123,6 +125,7 @@ def _leave_termination_to_the_run(worker: int) -> None:
         signal.signal(number, signal.SIG_IGN)
 
 
-def _collate(samples: Sequence[tuple[Tensor, int, int]]) -> Batch:
+def _collate(samples: Sequence[tuple[Crops, int, int]]) -> Batch:
     crops, indices, labels = zip(*samples, strict=True)
-    return Batch(views=torch.stack(crops, dim=1), indices=torch.tensor(indices), labels=torch.tensor(labels))
+    views = tuple(torch.stack(view) for view in zip(*crops, strict=True))
+    return Batch(views=views, indices=torch.tensor(indices), labels=torch.tensor(labels))

@@ -18,6 +18,7 @@ from stages.progress import track
 from stages.training.batches import Batch
 from stages.training.checkpoint import Checkpoint
 from stages.training.objective import Objective
+from stages.training.optimizers import optimizer_of
 from stages.training.position import seed_here
 from stages.training.recipe import Recipe, learning_rate
 
@@ -59,12 +60,7 @@ def train(
         SystemExit: the program was asked to terminate; the state has been saved.
     """
     objective.to(run.device).train()
-    optimizer = torch.optim.SGD(
-        [parameter for parameter in objective.parameters() if parameter.requires_grad],
-        lr=run.recipe.learning_rate,
-        momentum=run.recipe.sgd_momentum,
-        weight_decay=run.recipe.weight_decay,
-    )
+    optimizer = optimizer_of(objective, run.recipe)
     epoch = _Epoch()
     history, first = _restore(objective, optimizer, run, epoch)
     saved = time.monotonic()

@@ -4,7 +4,7 @@ import dataclasses
 import math
 from typing import Annotated, Literal
 
-from stages.errors import at_least
+from stages.errors import UserError, at_least
 
 
 @dataclasses.dataclass(frozen=True)
@@ -16,9 +16,14 @@ class Recipe:
     drop_last: Annotated[bool, "leave out the last, smaller batch of an epoch (one of a single image always is)"] = (
         False
     )
-    learning_rate: Annotated[float, "of SGD, at its highest"] = 0.01
-    sgd_momentum: Annotated[float, "of SGD; no Nesterov"] = 0.9
-    weight_decay: Annotated[float, "on all trained parameters, batch norm and biases included"] = 1e-4
+    optimizer: Annotated[Literal["sgd", "lars"], "sgd, or lars: sgd with layer-wise trust ratios"] = "sgd"
+    learning_rate: Annotated[float, "at its highest"] = 0.01
+    sgd_momentum: Annotated[float, "of the optimizer"] = 0.9
+    nesterov: Annotated[bool, "Nesterov's form of the momentum"] = False
+    weight_decay: Annotated[float, "on all trained parameters"] = 1e-4
+    exclude_norm_and_bias: Annotated[bool, "leave vectors, as of batch norms, out of weight decay and trust ratios"] = (
+        False
+    )
     schedule: Annotated[
         Literal["step", "cosine"], "step: times gamma after each milestone; cosine: to 0 over all steps"
     ] = "step"
@@ -29,6 +34,11 @@ class Recipe:
     def __post_init__(self) -> None:
         at_least(0, epochs=self.epochs, warmup_epochs=self.warmup_epochs)
         at_least(2, batch_size=self.batch_size)
+        if self.optimizer == "lars" and not self.weight_decay > 0:
+            # lightly's LARS would leave out its trust ratios, and train at a rate that is meant for them.
+            raise UserError(
+                f"--weight-decay is {self.weight_decay:g}; expected a number above 0 with the optimizer lars"
+            )
 
 
 def learning_rate(recipe: Recipe, step: int, steps_per_epoch: int) -> float:

@@ -1,4 +1,4 @@
-"""The frozen teacher, by its cached embeddings or live."""
+"""The frozen teacher: by its cached embeddings, live, or by the clusters of its embeddings."""
 
 from pathlib import Path
 from typing import Protocol
@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from stages import architectures
+from stages.artifacts.assignments import Assignments, read_assignments
 from stages.artifacts.embeddings import Embeddings, read_embeddings
 from stages.artifacts.weights import EncoderCard, digest_of, load_weights
 from stages.datasets.packed import PackedImages
@@ -15,9 +16,10 @@ from stages.training.batches import Batch
 
 
 class Teacher(Protocol):
-    """Gives the embeddings [B, D], not normalised, of a batch's images."""
+    """Says something of a batch's images: their embeddings [B, D], not normalised, or their clusters [B]."""
 
     card: EncoderCard
+    clusters: int
     identity: str
     """What its embeddings depend on: its weights and, of cached ones, how they were made."""
 
@@ -28,6 +30,8 @@ class Teacher(Protocol):
 
 class CachedTeacher:
     """Looks a batch up in the teacher's embedding cache: the unaugmented images, whatever the student sees."""
+
+    clusters = 0
 
     def __init__(self, cache: Embeddings, pack: PackedImages) -> None:
         if cache.dataset_fingerprint != pack.fingerprint or cache.split != pack.split:
@@ -50,6 +54,8 @@ class CachedTeacher:
 class LiveTeacher:
     """Embeds the very view that the student sees, under the teacher's own normalisation and in evaluation mode."""
 
+    clusters = 0
+
     def __init__(self, weights: Path, size: int) -> None:
         state, self.card = load_weights(weights)
         if self.card.contract.size != size:
@@ -70,9 +76,34 @@ class LiveTeacher:
         return embeddings
 
 
-def teacher_from(embeddings: Path | None, weights: Path | None, pack: PackedImages, size: int) -> Teacher:
-    """The teacher by whichever of the two files is given, for students that see ``size`` pixels."""
+class ClusteredTeacher:
+    """Looks up which cluster of the teacher's embeddings each image of a batch is in, by the first k-means run."""
+
+    def __init__(self, path: Path, found: Assignments, pack: PackedImages) -> None:
+        if found.dataset_fingerprint != pack.fingerprint or found.train.shape[1] != len(pack):
+            raise UserError(
+                f"{path}: clusters of {found.dataset} ({found.dataset_fingerprint[:12]}), but {pack.path} holds "
+                f"{pack.name}-{pack.split} ({pack.fingerprint[:12]}); cluster the embeddings of these images first"
+            )
+        self.assigned = torch.from_numpy(found.train[0]).long()
+        self.card, self.clusters = found.card, found.clusters
+        self.identity = digest_of(path)
+        self.device = torch.device("cpu")
+
+    def to(self, device: torch.device) -> None:
+        self.device = device
+
+    def __call__(self, batch: Batch) -> Tensor:
+        return self.assigned[batch.indices].to(self.device, non_blocking=True)
+
+
+def teacher_from(
+    embeddings: Path | None, weights: Path | None, assignments: Path | None, pack: PackedImages, size: int
+) -> Teacher:
+    """The teacher by whichever of the three files is given, for students that see ``size`` pixels."""
     if embeddings is not None:
         return CachedTeacher(read_embeddings(embeddings), pack)
+    if assignments is not None:
+        return ClusteredTeacher(assignments, read_assignments(assignments), pack)
     assert weights is not None
     return LiveTeacher(weights, size)

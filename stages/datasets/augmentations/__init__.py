@@ -10,7 +10,8 @@ from stages.datasets import augmentations
 class Augmentation:
     """An augmentation at one image size. Images are RGB; normalisation is the encoder's own (`stages.architectures`).
 
-    ``sample`` runs once per image and view where images are read, ``batch`` on the whole batch where the model is;
+    ``sample`` runs once per image and view where images are read, ``batch`` on the whole batch where the model is; both
+    are told the view's number, for augmentations whose views differ;
     ``center`` is the one view without chance, for embeddings and evaluation. Chance is torch's global generator alone,
     which its callers seed by position: so a resumed run sees what an unbroken one would have seen.
     """
@@ -21,11 +22,11 @@ class Augmentation:
     def __init__(self, size: int) -> None:
         self.size = size
 
-    def sample(self, image: Tensor) -> Tensor:
-        """A decoded image, uint8 [3, H, W], to a crop, uint8 [3, size, size]."""
+    def sample(self, image: Tensor, view: int = 0) -> Tensor:
+        """A decoded image, uint8 [3, H, W], to a crop, uint8 [3, size, size]; a view may have a size of its own."""
         raise NotImplementedError
 
-    def batch(self, images: Tensor) -> Tensor:
+    def batch(self, images: Tensor, view: int = 0) -> Tensor:
         """Crops, float32 [B, 3, size, size] in 0..1, to augmented crops of the same shape and range."""
         return images
 

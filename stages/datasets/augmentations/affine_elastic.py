@@ -34,13 +34,13 @@ class AffineElastic(Augmentation):
     noise = 0.03
     """The largest standard deviation of the noise."""
 
-    def sample(self, image: Tensor) -> Tensor:
+    def sample(self, image: Tensor, view: int = 0) -> Tensor:
         return transforms.resize(image, [self.size, self.size], antialias=True)
 
     def center(self, image: Tensor) -> Tensor:
         return self.sample(image)
 
-    def batch(self, images: Tensor) -> Tensor:
+    def batch(self, images: Tensor, view: int = 0) -> Tensor:
         moved = F.grid_sample(images, self._grid(images), mode="bilinear", padding_mode="zeros", align_corners=False)
         return self._inked(moved)
 

@@ -18,7 +18,7 @@ class CropFlip(Augmentation):
         super().__init__(size)
         self.crop = RandomResizedCrop(size, antialias=True)
 
-    def sample(self, image: Tensor) -> Tensor:
+    def sample(self, image: Tensor, view: int = 0) -> Tensor:
         crop = self.crop(image)
         return F.horizontal_flip(crop) if torch.rand(()) < 0.5 else crop
 

@@ -1,0 +1,29 @@
+"""SwAV's multi-crop: two full crops of 14 to 100%, then small ones of 5 to 14%, with SimCLR's changes of colour."""
+
+import torch
+from torch import Tensor
+from torchvision.transforms.v2 import RandomResizedCrop
+from torchvision.transforms.v2 import functional as F
+
+from stages.datasets.augmentations.crop_flip import CropFlip
+from stages.datasets.photometric import Photometric
+
+FULL_CROPS = 2
+
+
+class SwAV(CropFlip):
+    """Views from the third on have 96/224 of the full size; the blur's kernel is the same for both, as the authors'."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__(size)
+        self.small_size = round(size * 96 / 224)
+        self.crop = RandomResizedCrop(size, scale=(0.14, 1.0), antialias=True)
+        self.small_crop = RandomResizedCrop(self.small_size, scale=(0.05, 0.14), antialias=True)
+        self.colours = Photometric(0.8, 0.8, 0.8, 0.2, blur_radius=max(1, size // 20))
+
+    def sample(self, image: Tensor, view: int = 0) -> Tensor:
+        crop: Tensor = (self.crop if view < FULL_CROPS else self.small_crop)(image)
+        return F.horizontal_flip(crop) if torch.rand(()) < 0.5 else crop
+
+    def batch(self, images: Tensor, view: int = 0) -> Tensor:
+        return self.colours(images)

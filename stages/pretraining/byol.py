@@ -1,0 +1,89 @@
+"""BYOL: "Bootstrap Your Own Latent" (Grill et al., NeurIPS 2020).
+
+An online network predicts what a target network, a moving average of it, makes of another view; there are no negatives.
+The defaults are those of the authors' code for 1000 epochs (for 300: learning_rate 4.8, weight_decay 1e-6, momentum
+0.99; for 100: 7.2, 1e-6, 0.99). As in that code, the two networks are initialised differently, each view is a batch of
+its own to the batch norms, and the target network keeps its own batch-norm statistics.
+"""
+
+import dataclasses
+import math
+from typing import Annotated, Literal
+
+import torch
+from lightly.loss import NegativeCosineSimilarity
+from lightly.models.modules.heads import BYOLPredictionHead, BYOLProjectionHead
+from torch import Tensor
+
+from stages.architectures import Encoder
+from stages.errors import UserError, at_least
+from stages.pretraining import Pretraining
+from stages.training.batches import Batch
+from stages.training.momentum import follow, frozen, frozen_redraw
+from stages.training.recipe import Recipe
+
+
+@dataclasses.dataclass(frozen=True)
+class Options(Recipe):
+    epochs: Annotated[int, "passes over the training images"] = 1000
+    batch_size: Annotated[int, "images a step"] = 4096
+    drop_last: Annotated[bool, "leave out the last, smaller batch of an epoch"] = True
+    optimizer: Annotated[Literal["sgd", "lars"], "sgd, or lars: sgd with layer-wise trust ratios"] = "lars"
+    learning_rate: Annotated[float, "at its highest; the paper's is 0.2 times batch_size / 256"] = 3.2
+    weight_decay: Annotated[float, "on all trained parameters"] = 1.5e-6
+    exclude_norm_and_bias: Annotated[bool, "leave vectors, as of batch norms, out of weight decay and trust ratios"] = (
+        True
+    )
+    schedule: Annotated[
+        Literal["step", "cosine"], "step: times gamma after each milestone; cosine: to 0 over all steps"
+    ] = "cosine"
+    warmup_epochs: Annotated[int, "epochs of linear increase from 0 to the learning rate"] = 10
+    momentum: Annotated[float, "of the target network at the start; it rises to 1 as half a cosine"] = 0.996
+    hidden_dimension: Annotated[int, "hidden units of the projector and of the predictor"] = 4096
+    projection_dimension: Annotated[int, "outputs of the projector and of the predictor"] = 256
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        at_least(1, hidden_dimension=self.hidden_dimension, projection_dimension=self.projection_dimension)
+        if not 0 <= self.momentum <= 1:
+            raise UserError(f"--momentum is {self.momentum:g}; expected 0 to 1")
+
+
+class BYOL(Pretraining):
+    """Encoder, projector and predictor, trained to predict the frozen target encoder and projector that follow them."""
+
+    views = 2
+
+    def __init__(self, encoder: Encoder, options: Options, classes: int) -> None:
+        super().__init__(encoder, options, classes)
+        hidden, outputs = options.hidden_dimension, options.projection_dimension
+        self.momentum = options.momentum
+        self.projector = BYOLProjectionHead(encoder.dimension, hidden, outputs)
+        self.predictor = BYOLPredictionHead(outputs, hidden, outputs)
+        self.target_encoder = frozen_redraw(encoder)
+        self.target_projector = frozen(BYOLProjectionHead(encoder.dimension, hidden, outputs))
+        self.similarity = NegativeCosineSimilarity()
+
+    def forward(self, batch: Batch) -> Tensor:
+        """The squared distance of unit predictions and targets, 2 - 2 cos, in both directions: a scalar, 0 to 8."""
+        first, second = batch.views
+        predictions = [self.predictor(self.projector(self.encoder(view))) for view in (first, second)]
+        targets = [self._target(view) for view in (second, first)]
+        return sum(
+            (2 + 2 * self.similarity(*pair) for pair in zip(predictions, targets, strict=True)), first.new_zeros(())
+        )
+
+    @torch.no_grad()
+    def _target(self, view: Tensor) -> Tensor:
+        projection: Tensor = self.target_projector(self.target_encoder(view))
+        return projection
+
+    def after_step(self, progress: float) -> None:
+        momentum = rising(self.momentum, progress)
+        follow(self.target_encoder, self.encoder, momentum)
+        follow(self.target_projector, self.projector, momentum)
+
+
+def rising(momentum: float, progress: float) -> float:
+    """From ``momentum`` at the start to 1 at the end, as half a cosine (BYOL, appendix J)."""
+    return 1 - (1 - momentum) * (math.cos(math.pi * progress) + 1) / 2

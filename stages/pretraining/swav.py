@@ -1,0 +1,117 @@
+"""SwAV: "Unsupervised Learning of Visual Features by Contrasting Cluster Assignments" (Caron et al., NeurIPS 2020).
+
+Every view predicts the code of another view of its image: which prototypes it belongs to, when all are used equally.
+Codes come from the two full crops alone, predictions from small crops as well. The defaults are the authors' recipe for
+batches of 4096 (their learning rate starts at 0.3 and ends at 0.0048, ours at and with 0); theirs for 256 is
+batch_size 256, learning_rate 0.6, warmup_epochs 0, queue_length 3840, freeze_prototypes_steps 5005.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Annotated, Literal
+
+import torch
+from lightly.loss import SwaVLoss
+from lightly.models.modules.heads import SwaVProjectionHead
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from stages.architectures import Encoder
+from stages.errors import above_zero, at_least
+from stages.pretraining import Pretraining
+from stages.similarity.queue import AnchorQueue
+from stages.training.batches import Batch
+from stages.training.recipe import Recipe
+
+FULL_CROPS = 2
+
+
+@dataclasses.dataclass(frozen=True)
+class Options(Recipe):
+    epochs: Annotated[int, "passes over the training images"] = 200
+    batch_size: Annotated[int, "images a step"] = 4096
+    drop_last: Annotated[bool, "leave out the last, smaller batch of an epoch"] = True
+    optimizer: Annotated[Literal["sgd", "lars"], "sgd, or lars: sgd with layer-wise trust ratios"] = "lars"
+    learning_rate: Annotated[float, "at its highest"] = 4.8
+    weight_decay: Annotated[float, "on all trained parameters"] = 1e-6
+    schedule: Annotated[
+        Literal["step", "cosine"], "step: times gamma after each milestone; cosine: to 0 over all steps"
+    ] = "cosine"
+    warmup_epochs: Annotated[int, "epochs of linear increase from 0 to the learning rate"] = 10
+    small_crops: Annotated[int, "views beside the two full ones; small where the augmentation is swav"] = 6
+    prototypes: Annotated[int, "number of prototypes"] = 3000
+    freeze_prototypes_steps: Annotated[int, "steps from the start in which the prototypes are not trained"] = 313
+    temperature: Annotated[float, "of the softmax that predicts a code"] = 0.1
+    epsilon: Annotated[float, "smoothness of the codes, their entropy's weight in the Sinkhorn algorithm"] = 0.05
+    sinkhorn_iterations: Annotated[int, "iterations of the Sinkhorn algorithm"] = 3
+    queue_length: Annotated[int, "earlier images whose codes are found along with the batch's; 0: none"] = 0
+    queue_start_epoch: Annotated[int, "epochs before the queue begins to fill; it is used once full"] = 15
+    hidden_dimension: Annotated[int, "hidden units of the projection head"] = 2048
+    projection_dimension: Annotated[int, "outputs of the projection head, which is thrown away"] = 128
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        above_zero(temperature=self.temperature, epsilon=self.epsilon)
+        at_least(0, small_crops=self.small_crops, freeze_prototypes_steps=self.freeze_prototypes_steps)
+        at_least(0, queue_length=self.queue_length, queue_start_epoch=self.queue_start_epoch)
+        at_least(1, sinkhorn_iterations=self.sinkhorn_iterations, projection_dimension=self.projection_dimension)
+        at_least(1, hidden_dimension=self.hidden_dimension)
+        at_least(2, prototypes=self.prototypes)
+
+
+class SwAV(Pretraining):
+    """The encoder behind a two-layer head and unit prototypes; all but the encoder is thrown away.
+
+    lightly's prototypes are not used: they have a bias, the authors' have none.
+    """
+
+    steps: Tensor
+
+    def __init__(self, encoder: Encoder, options: Options, classes: int) -> None:
+        super().__init__(encoder, options, classes)
+        self.views = FULL_CROPS + options.small_crops
+        dimension = options.projection_dimension
+        self.head = SwaVProjectionHead(encoder.dimension, options.hidden_dimension, dimension)
+        self.prototypes = nn.Linear(dimension, options.prototypes, bias=False)
+        # Each row is an image, with the embeddings of its full crops side by side.
+        self.queue = AnchorQueue(options.queue_length, FULL_CROPS * dimension) if options.queue_length else None
+        self.loss = SwaVLoss(options.temperature, options.sinkhorn_iterations, options.epsilon)
+        self.register_buffer("steps", torch.zeros((), dtype=torch.long))
+        self._normalise_prototypes()
+
+    def forward(self, batch: Batch) -> Tensor:
+        embeddings = self._embeddings(batch.views)
+        if self.queue is not None:
+            self.queue.hold(torch.cat(embeddings.chunk(self.views)[:FULL_CROPS], dim=1))
+        scores = F.linear(embeddings, self._prototypes()).chunk(self.views)
+        loss: Tensor = self.loss(list(scores[:FULL_CROPS]), list(scores[FULL_CROPS:]), self._queue_scores())
+        return loss.squeeze()
+
+    def _embeddings(self, views: Sequence[Tensor]) -> Tensor:
+        """Unit embeddings [V B, D] of all views: one batch for each size in the encoder, one in all in the head."""
+        groups = [group for group in (views[:FULL_CROPS], views[FULL_CROPS:]) if group]
+        return F.normalize(self.head(torch.cat([self.encoder(torch.cat(list(group))) for group in groups])))
+
+    def _prototypes(self) -> Tensor:
+        """The prototypes [P, D]; without a gradient, so that the optimizer leaves them alone, while they are frozen."""
+        weight = self.prototypes.weight
+        return weight.detach() if self.steps < self.options.freeze_prototypes_steps else weight
+
+    def _queue_scores(self) -> list[Tensor] | None:
+        """Earlier embeddings against the prototypes of now, [Q, P] for each full crop; None until the queue is full."""
+        if self.queue is None or self.queue.written < self.options.queue_length:
+            return None
+        earlier = self.queue.embeddings.chunk(FULL_CROPS, dim=1)
+        return [embeddings @ self.prototypes.weight.detach().T for embeddings in earlier]
+
+    def after_step(self, progress: float) -> None:
+        self.steps += 1
+        self._normalise_prototypes()
+        # Progress is that of the step's end, so it is beyond the start from the first step of that epoch on.
+        started = progress * self.options.epochs > self.options.queue_start_epoch + 1e-9
+        if self.queue is not None and started:
+            self.queue.write_held()
+
+    @torch.no_grad()
+    def _normalise_prototypes(self) -> None:
+        self.prototypes.weight.copy_(F.normalize(self.prototypes.weight))

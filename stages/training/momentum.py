@@ -1,0 +1,36 @@
+"""Networks that are moving averages of others, as key encoders and target networks are."""
+
+import copy
+from typing import TypeVar
+
+import torch
+from torch import nn
+
+M = TypeVar("M", bound=nn.Module)
+
+
+def frozen(module: M) -> M:
+    """A copy of ``module`` that is not trained."""
+    return copy.deepcopy(module).requires_grad_(False)
+
+
+@torch.no_grad()
+def frozen_redraw(module: M) -> M:
+    """A copy of the freshly initialised ``module`` that is not trained, with initial weights of its own.
+
+    The entries of a fresh tensor are independent draws from one distribution, so they are redrawn by putting them into
+    another random order; constants, as in batch norms, stay. This needs no knowledge of the architecture.
+    """
+    copied = frozen(module)
+    for parameter in copied.parameters():
+        order = torch.randperm(parameter.numel(), device=parameter.device)
+        parameter.copy_(parameter.flatten()[order].view_as(parameter))
+    return copied
+
+
+@torch.no_grad()
+def follow(average: nn.Module, module: nn.Module, momentum: float) -> None:
+    """``average`` becomes momentum * ``average`` + (1 - momentum) * ``module``; its buffers stay its own."""
+    averages: list[torch.Tensor] = list(average.parameters())
+    newest: list[torch.Tensor] = list(module.parameters())
+    torch._foreach_lerp_(averages, newest, 1 - momentum)

@@ -1,0 +1,36 @@
+"""The optimizer that a recipe asks for."""
+
+from typing import Any
+
+import torch
+from torch import nn
+
+from stages.training.recipe import Recipe
+
+
+def optimizer_of(module: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
+    """SGD or LARS over what of ``module`` requires a gradient; the loop sets the learning rate at each step."""
+    settings: dict[str, Any] = {
+        "lr": recipe.learning_rate,
+        "momentum": recipe.sgd_momentum,
+        "nesterov": recipe.nesterov,
+    }
+    if recipe.optimizer == "sgd":
+        return torch.optim.SGD(_groups(module, recipe), **settings)
+    from lightly.utils.lars import LARS
+
+    return LARS(_groups(module, recipe), **settings)
+
+
+def _groups(module: nn.Module, recipe: Recipe) -> list[dict[str, object]]:
+    """All parameters with weight decay, or the vectors among them (norms and biases) without.
+
+    Without weight decay, lightly's LARS leaves out its trust ratio as well, as SimCLR and BYOL do.
+    """
+    trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
+    if not recipe.exclude_norm_and_bias:
+        return [{"params": trained, "weight_decay": recipe.weight_decay}]
+    return [
+        {"params": [parameter for parameter in trained if parameter.ndim > 1], "weight_decay": recipe.weight_decay},
+        {"params": [parameter for parameter in trained if parameter.ndim <= 1], "weight_decay": 0.0},
+    ]
