@@ -36,18 +36,22 @@ class Options:
 def main(argv: Sequence[str] | None = None) -> None:
     parser = parser_of(__doc__)
     parser.add_argument("--train", type=Path, required=True, help="the encoder's train embeddings")
-    parser.add_argument("--val", type=Path, required=True, help="the encoder's val embeddings")
+    parser.add_argument("--val", type=Path, help="the encoder's val embeddings, to be assigned as well")
     parser.add_argument("--assignments", type=Path, required=True, help="the cluster of each image, to write")
     add_options(parser, Options)
     arguments = parser.parse_args(argv)
 
     from stages.artifacts.assignments import Assignments, write_assignments
-    from stages.artifacts.embeddings import read_pair
+    from stages.artifacts.embeddings import read_embeddings, read_pair
     from stages.progress import track
 
     options = read_options(Options, arguments)
-    train, val = read_pair(arguments.train, arguments.val)
-    points, queries = train.unit(), val.unit()
+    if arguments.val:
+        train, val = read_pair(arguments.train, arguments.val)
+    else:
+        train, val = read_embeddings(arguments.train), None
+    points = train.unit()
+    queries = val.unit() if val else points[:0]
     seeds = tuple(range(options.seed, options.seed + options.runs))
     runs = [
         kmeans(points, queries, options, seed, str(arguments.train))

@@ -5,8 +5,9 @@
         --weights weights.safetensors --history history.csv --checkpoints checkpoints
 
 With --teacher-embeddings the teacher has seen each image once, unaugmented; with --teacher-weights it sees the same
-augmented view as the student, at the cost of its forward pass. Killed or asked to terminate, it goes on from its last
-checkpoint when started again with the same arguments, and ends with the weights of an unbroken run.
+augmented view as the student, at the cost of its forward pass; methods that learn from the clusters of the teacher's
+embeddings take --teacher-assignments. Killed or asked to terminate, it goes on from its last checkpoint when started
+again with the same arguments, and ends with the weights of an unbroken run.
 """
 
 from collections.abc import Sequence
@@ -33,18 +34,27 @@ def main(argv: Sequence[str] | None = None) -> None:
     either = parser.add_mutually_exclusive_group(required=True)
     either.add_argument("--teacher-embeddings", type=Path, help="the teacher's cache of the same train split")
     either.add_argument("--teacher-weights", type=Path, help="the teacher's weights, to embed every augmented view")
+    either.add_argument("--teacher-assignments", type=Path, help="the clusters of the teacher's train embeddings")
     method = add_plugin(parser, argv, distillation, "method")
     arguments = parser.parse_args(argv)
+    clustered = getattr(method, "TEACHER", "embeddings") == "assignments"
+    if clustered != (arguments.teacher_assignments is not None):
+        flags = "--teacher-assignments" if clustered else "--teacher-embeddings or --teacher-weights"
+        parser.error(f"{arguments.method} takes its teacher by {flags}")
 
     options = read_options(method.Options, arguments)
     pack = read_pack(arguments.train)
     augmentation = augmentations.named(arguments.augmentation, arguments.size)
-    teacher = teacher_from(arguments.teacher_embeddings, arguments.teacher_weights, pack, arguments.size)
+    teacher = teacher_from(
+        arguments.teacher_embeddings, arguments.teacher_weights, arguments.teacher_assignments, pack, arguments.size
+    )
     training = run_of(arguments, options, pack, teacher.identity)
 
     seed_here(arguments.seed)
-    student = architectures.build(arguments.architecture, InputContract(size=arguments.size))
-    objective = plugins.class_in(method, distillation.Distillation)(student, teacher.card.dimension, options)
+    student = architectures.build(arguments.architecture, InputContract.named(arguments.size, arguments.normalisation))
+    objective = plugins.class_in(method, distillation.Distillation)(
+        student, distillation.Setting(teacher.card.dimension, len(pack), teacher.clusters), options
+    )
     teacher.to(training.device)
 
     def prepare(batch: Batch) -> Batch:

@@ -34,7 +34,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     training = run_of(arguments, options, pack)
 
     seed_here(arguments.seed)
-    encoder = architectures.build(arguments.architecture, InputContract(size=arguments.size))
+    encoder = architectures.build(arguments.architecture, InputContract.named(arguments.size, arguments.normalisation))
     objective = plugins.class_in(method, pretraining.Pretraining)(encoder, options, len(pack.classes))
 
     history = train(

@@ -23,6 +23,10 @@ TINY = {
             "dataset": "numerals",
             "epochs": 3,
             "batch_size": 64,
+            "optimizer": "sgd",
+            "learning_rate": 0.3,
+            "weight_decay": 1e-4,
+            "exclude_norm_and_bias": False,
             "warmup_epochs": 0,
         },
         "supervised": {

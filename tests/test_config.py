@@ -30,7 +30,8 @@ def test_every_teacher_meets_every_architecture_method_and_seed() -> None:
     group = CONFIG["students"][0]
     assert len(experiment.students) == len(group["architectures"]) * len(group["methods"]) * 2
     student = experiment.student(f"teacher--{group['architectures'][0]}--compress-2q--seed7")
-    assert (student.teacher, student.method, student.seed, student.live) == ("teacher", "compress-2q", 7, False)
+    assert (student.teacher, student.method, student.seed) == ("teacher", "compress-2q", 7)
+    assert student.learns_from == "embeddings"
 
 
 def test_options_come_from_the_method_then_the_group_then_the_variant() -> None:
@@ -47,6 +48,28 @@ def test_a_default_spelled_out_is_no_difference() -> None:
     assert plain.evaluations == spelled.evaluations
 
 
+def test_a_method_says_what_it_learns_from() -> None:
+    config = edited("students/0/methods", ["compress-1q", "cluster-classification"])
+    experiment = Experiment(edited("cluster_pictures", [], config))
+    kinds = {experiment.student(name).label: experiment.student(name).learns_from for name in experiment.students}
+    assert kinds == {"compress-1q": "embeddings", "cluster-classification": "assignments"}
+    live = edited("students/0/teacher", "live", edited("cluster_pictures", []))
+    assert {Experiment(live).student(name).learns_from for name in Experiment(live).students} == {"weights"}
+
+
+def test_an_encoder_may_have_an_augmentation_of_its_own() -> None:
+    config = edited("encoders/teacher/augmentation", "crop-flip")
+    found = {name: encoder.augmentation for name, encoder in Experiment(config).encoders.items()}
+    assert found.pop("teacher") == "crop-flip"
+    assert set(found.values()) == {"affine-elastic"}
+
+
+def test_a_group_of_students_may_have_an_augmentation_of_its_own() -> None:
+    experiment = Experiment(edited("students/0/augmentation", "crop-flip"))
+    assert {experiment.student(name).augmentation for name in experiment.students} == {"crop-flip"}
+    assert experiment.encoders["teacher"].augmentation == "affine-elastic"
+
+
 def test_a_student_can_be_a_teacher() -> None:
     config = copy.deepcopy(CONFIG)
     first = next(iter(Experiment(CONFIG).students))
@@ -54,7 +77,32 @@ def test_a_student_can_be_a_teacher() -> None:
     assert Experiment(config).student(f"{first}--mobilenet_v2--compress-1q--seed0").teacher == first
 
 
+def test_a_public_checkpoint_is_an_encoder_like_any_other() -> None:
+    config = edited("encoders/public", {"fetch": "moco_v2_800ep", "dataset": "digits"})
+    config["students"][0]["teachers"].append("public")
+    experiment = Experiment(config)
+    assert experiment.fetched == ["public"]
+    assert experiment.encoders["public"].architecture == "resnet50"
+    assert experiment.student("public--mobilenet_v2--compress-1q--seed0").teacher == "public"
+
+
 REFUSALS = {
+    "an unknown checkpoint": (
+        "encoders/public",
+        {"fetch": "moco_v2_80ep", "dataset": "digits"},
+        ["encoders.public.fetch", "did you mean 'moco_v2_800ep'"],
+    ),
+    "an option of a checkpoint": (
+        "encoders/public",
+        {"fetch": "moco_v2_800ep", "dataset": "digits", "epochs": 3},
+        ["encoders.public", "unknown key 'epochs'"],
+    ),
+    "both ways at once": (
+        "encoders/teacher/fetch",
+        "moco_v2_800ep",
+        ["encoders.teacher: expected one of the keys pretrain and fetch"],
+    ),
+    "neither way": ("encoders/teacher/pretrain", None, ["encoders.teacher: expected one of the keys"]),
     "an unknown key": ("datasetz", {}, ["datasetz", "did you mean 'datasets'"]),
     "an unknown key of a group": ("students/0/archs", ["resnet18"], ["students.0", "'archs'"]),
     "an unknown key of an encoder": (
@@ -75,6 +123,21 @@ REFUSALS = {
     "an unknown distillation method": ("students/0/methods", ["compress-3q"], ["did you mean 'compress-"]),
     "an unknown architecture": ("encoders/teacher/architecture", "resnot18", ["did you mean 'resnet'"]),
     "an unknown dataset": ("encoders/teacher/dataset", "digit", ["encoders.teacher.dataset", "did you mean 'digits'"]),
+    "an unknown augmentation of an encoder": (
+        "encoders/teacher/augmentation",
+        "crop-flop",
+        ["encoders.teacher.augmentation", "did you mean 'crop-flip'"],
+    ),
+    "an unknown augmentation of a group": (
+        "students/0/augmentation",
+        "crop-flop",
+        ["students[0].augmentation", "did you mean 'crop-flip'"],
+    ),
+    "an unknown value of an ablation": (
+        "methods/compress-1q/anchors",
+        "batch",
+        ["methods.compress-1q.anchors", "one of queue, minibatch", "'batch'"],
+    ),
     "an unknown augmentation": ("datasets/digits/augmentation", "affine", ["did you mean 'affine-elastic'"]),
     "an unknown source": ("datasets/digits/source", "digit", ["did you mean 'digits'"]),
     "an unknown evaluation": ("evaluations/knnn", {}, ["evaluations.knnn", "did you mean 'knn'"]),
@@ -83,6 +146,12 @@ REFUSALS = {
     "a name with a slash": ("encoders/a\\b", {"pretrain": "simclr"}, ["encoders"]),
     "a text for a list": ("students/0/methods", "compress-1q", ["students.0.methods", "not of type 'array'"]),
 }
+
+
+def test_a_live_teacher_has_no_clusters() -> None:
+    config = edited("students/0/methods", ["cluster-classification"], edited("students/0/teacher", "live"))
+    with pytest.raises(ConfigError, match=r"students\[0\]\.teacher: cluster-classification learns from .*assignments"):
+        Experiment(edited("cluster_pictures", [], config))
 
 
 @pytest.mark.parametrize("case", REFUSALS)

@@ -2,7 +2,7 @@
 
 import copy
 import dataclasses
-import inspect
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -14,22 +14,31 @@ from torch.nn import functional as F
 
 from stages import architectures, distill, distillation, plugins
 from stages.artifacts.weights import InputContract, load_weights
-from stages.distillation import Distillation, compress_1q, compress_2q, regression_bn
+from stages.distillation import Distillation, Setting, compress_1q, compress_2q, regression_bn
 from stages.errors import UserError
+from stages.similarity.queue import AnchorQueue
+from stages.training.batches import Batch
+from stages.training.checkpoint import Checkpoint
+from stages.training.loop import Run, train
 from tests.training_fixtures import (
     ARCHITECTURE,
+    CLUSTERS,
     DIMENSION,
     SIZE,
     FlatStudent,
     Training,
     batch_of,
     images_seeded,
+    learns_clusters,
     naive_similarity_kl,
+    naive_squared_difference,
+    tiny_options,
 )
 
 pytest_plugins = ["tests.training_fixtures"]
 
 IMAGES, TEACHER = 24, 10
+SETTING = Setting(TEACHER, IMAGES)
 
 
 def encoder() -> architectures.Encoder:
@@ -71,7 +80,7 @@ def sgd(objective: nn.Module) -> torch.optim.SGD:
 def test_both_queues_hold_the_same_images_in_the_same_slots(momentum: float, sizes: list[int], seed: int) -> None:
     length = 7
     options = compress_2q.Options(queue_length=length, momentum=momentum)
-    objective = compress_2q.CompRess2q(FlatStudent(IMAGES), IMAGES, options)  # type: ignore[arg-type]
+    objective = compress_2q.CompRess2q(FlatStudent(IMAGES), Setting(IMAGES, IMAGES), options)  # type: ignore[arg-type]
     optimizer = sgd(objective)
     generator = torch.Generator().manual_seed(seed)
     written: list[int | None] = [None] * length
@@ -85,32 +94,32 @@ def test_both_queues_hold_the_same_images_in_the_same_slots(momentum: float, siz
             slot = (slot + 1) % length
     for position, row in enumerate(written):
         if row is not None:
-            assert torch.equal(objective.student_queue.anchors[position], torch.eye(IMAGES)[row])
-            assert torch.equal(objective.teacher_queue.anchors[position], torch.eye(IMAGES)[(row + 1) % IMAGES])
+            assert torch.equal(objective.student_anchors.embeddings[position], torch.eye(IMAGES)[row])
+            assert torch.equal(objective.teacher_anchors.embeddings[position], torch.eye(IMAGES)[(row + 1) % IMAGES])
 
 
 @pytest.mark.parametrize("momentum", [0.0, 0.5])
 def test_2q_reads_the_anchors_before_it_writes_the_batch(momentum: float) -> None:
     options = compress_2q.Options(queue_length=11, momentum=momentum)
-    objective = compress_2q.CompRess2q(encoder(), TEACHER, options).train()
+    objective = compress_2q.CompRess2q(encoder(), SETTING, options).train()
     optimizer = sgd(objective)
     for number in range(3):
         images, teacher = images_seeded(number, 6), teacher_seeded(number, 6)
         before = (
-            objective.student_queue.anchors.clone(),
+            objective.student_anchors.embeddings.clone(),
             F.normalize(teacher),
-            objective.teacher_queue.anchors.clone(),
+            objective.teacher_anchors.embeddings.clone(),
         )
         student = F.normalize(copy.deepcopy(objective.student)(images)).detach()
         expected = naive_similarity_kl(student, *before, options.temperature)
         found = step(objective, optimizer, images, teacher)
         torch.testing.assert_close(found.double(), expected, rtol=1e-4, atol=1e-5)
-        assert not torch.equal(objective.teacher_queue.anchors, before[2])
+        assert not torch.equal(objective.teacher_anchors.embeddings, before[2])
 
 
 def test_the_key_student_is_a_moving_average_of_the_parameters_alone() -> None:
     options = compress_2q.Options(queue_length=11, momentum=0.9)
-    objective = compress_2q.CompRess2q(encoder(), TEACHER, options).train()
+    objective = compress_2q.CompRess2q(encoder(), SETTING, options).train()
     assert objective.key_student is not None
     optimizer = sgd(objective)
     average = {name: value.detach().double() for name, value in objective.student.named_parameters()}
@@ -136,31 +145,38 @@ def test_the_key_student_is_a_moving_average_of_the_parameters_alone() -> None:
 
 
 def test_the_anchors_of_the_student_are_the_key_students_embeddings() -> None:
-    objective = compress_2q.CompRess2q(encoder(), TEACHER, compress_2q.Options(queue_length=11, momentum=0.5)).train()
+    objective = compress_2q.CompRess2q(encoder(), SETTING, compress_2q.Options(queue_length=11, momentum=0.5)).train()
     optimizer = sgd(objective)
     step(objective, optimizer, images_seeded(0, 6), teacher_seeded(0, 6))
     images = images_seeded(1, 5)
     keys = F.normalize(copy.deepcopy(objective.key_student)(images))  # type: ignore[misc]
     own = F.normalize(copy.deepcopy(objective.student)(images))
     step(objective, optimizer, images, teacher_seeded(1, 5))
-    torch.testing.assert_close(objective.student_queue.anchors[6:], keys)
+    torch.testing.assert_close(objective.student_anchors.embeddings[6:], keys)
     assert not torch.allclose(keys, own, rtol=1e-3)
 
 
 def test_without_momentum_there_is_no_key_student_and_the_anchors_are_its_own() -> None:
-    objective = compress_2q.CompRess2q(encoder(), TEACHER, compress_2q.Options(queue_length=11, momentum=0)).train()
+    objective = compress_2q.CompRess2q(encoder(), SETTING, compress_2q.Options(queue_length=11, momentum=0)).train()
     assert objective.key_student is None
     images = images_seeded(1, 5)
     own = F.normalize(copy.deepcopy(objective.student)(images))
     step(objective, sgd(objective), images, teacher_seeded(1, 5))
-    torch.testing.assert_close(objective.student_queue.anchors[:5], own)
+    torch.testing.assert_close(objective.student_anchors.embeddings[:5], own)
 
 
-def objective_of(method: str, student: nn.Module, teacher_dimension: int) -> Distillation:
+def objective_of(method: str, student: nn.Module, seed: int = 1, **changed: object) -> Distillation:
     module = plugins.module(distillation, "method", method)
-    short = {"queue_length": 13} if "queue_length" in inspect.signature(module.Options).parameters else {}
-    torch.manual_seed(1)
-    return plugins.class_in(module, Distillation)(student, teacher_dimension, module.Options(**short))
+    setting = Setting(TEACHER, IMAGES, CLUSTERS if learns_clusters(method) else 0)
+    torch.manual_seed(seed)
+    return plugins.class_in(module, Distillation)(student, setting, module.Options(**tiny_options(method), **changed))
+
+
+def said_by_the_teacher(method: str, seed: int, count: int) -> Tensor:
+    """What a method learns from: embeddings, or clusters."""
+    if learns_clusters(method):
+        return torch.randint(CLUSTERS, (count,), generator=torch.Generator().manual_seed(seed))
+    return teacher_seeded(seed, count)
 
 
 METHODS = plugins.names(distillation)
@@ -169,14 +185,14 @@ COMPRESS = ("compress-1q", "compress-2q")
 
 @pytest.mark.parametrize("method", METHODS)
 def test_every_parameter_of_the_student_gets_a_gradient(method: str) -> None:
-    objective = objective_of(method, encoder(), TEACHER).train()
-    objective(batch_of(images_seeded(0, 6), teacher_seeded(0, 6))).backward()
+    objective = objective_of(method, encoder()).train()
+    objective(batch_of(images_seeded(0, 6), said_by_the_teacher(method, 0, 6))).backward()
     assert all(parameter.grad is not None and parameter.grad.any() for parameter in objective.student.parameters())
 
 
 @pytest.mark.parametrize("method", COMPRESS)
 def test_no_gradient_reaches_teacher_key_student_or_anchors(method: str) -> None:
-    objective = objective_of(method, encoder(), TEACHER).train()
+    objective = objective_of(method, encoder()).train()
     teacher = teacher_seeded(0, 6).requires_grad_()
     objective(batch_of(images_seeded(0, 6), teacher)).backward()
     assert teacher.grad is None
@@ -191,7 +207,7 @@ def test_no_gradient_reaches_teacher_key_student_or_anchors(method: str) -> None
 @pytest.mark.parametrize("method", COMPRESS)
 def test_the_scale_of_the_teachers_embeddings_does_not_matter(method: str, scale: float) -> None:
     images, teacher = images_seeded(0, 8, 4), teacher_seeded(0, 8)
-    first, second = (objective_of(method, FlatStudent(20), TEACHER) for _ in range(2))
+    first, second = (objective_of(method, FlatStudent(20)) for _ in range(2))
     for _ in range(2):
         expected = step(first, sgd(first), images, teacher)
         found = step(second, sgd(second), images, scale * teacher)
@@ -200,14 +216,122 @@ def test_the_scale_of_the_teachers_embeddings_does_not_matter(method: str, scale
 
 @pytest.mark.parametrize("method", METHODS)
 def test_a_checkpoint_of_the_objective_is_all_of_its_state(method: str) -> None:
-    first, second = (objective_of(method, encoder(), TEACHER).train() for _ in range(2))
+    first, second = (objective_of(method, encoder(), seed).train() for seed in (1, 2))
     for number in range(3):
-        step(first, sgd(first), images_seeded(number, 6), teacher_seeded(number, 6))
+        step(first, sgd(first), images_seeded(number, 6), said_by_the_teacher(method, number, 6))
     second.load_state_dict(copy.deepcopy(first.state_dict()))
     for objective in (first, second):
-        step(objective, sgd(objective), images_seeded(9, 6), teacher_seeded(9, 6))
+        torch.manual_seed(9)
+        step(objective, sgd(objective), images_seeded(9, 6), said_by_the_teacher(method, 9, 6))
     states = first.state_dict(), second.state_dict()
     assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_an_objective_can_be_copied_in_the_middle_of_a_step(method: str) -> None:
+    objective = objective_of(method, encoder()).train()
+    objective(batch_of(images_seeded(0, 6), said_by_the_teacher(method, 0, 6))).backward()
+    other = copy.deepcopy(objective)
+    for each in (objective, other):
+        each.after_step(0.5)
+    states = objective.state_dict(), other.state_dict()
+    assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
+
+
+STEPS = 9
+
+
+def trained(objective: Distillation, folder: Path, method: str, *, broken_at: int = STEPS) -> None:
+    """Train for three epochs of three batches of 7, 7 and 6 images, as the stage would; an error ends it early."""
+
+    def batches_from(first: int) -> Iterator[Batch]:
+        for number in range(first, STEPS):
+            if number == broken_at:
+                raise OSError("the file system is gone")
+            size = 6 if number % 3 == 2 else 7
+            batch = batch_of(images_seeded(number, size), said_by_the_teacher(method, number, size))
+            indices = torch.randperm(IMAGES, generator=torch.Generator().manual_seed(number))[:size]
+            yield dataclasses.replace(batch, indices=indices)
+
+    recipe = dataclasses.replace(objective.options, epochs=3, learning_rate=0.05)
+    checkpoint = Checkpoint(folder, "key")
+    run = Run(recipe, 0, STEPS // 3, torch.device("cpu"), checkpoint, checkpoint_seconds=0)
+    train(objective, run, batches_from, lambda batch: batch, "a test")
+
+
+@pytest.mark.parametrize("broken_at", [1, 4])
+@pytest.mark.parametrize("method", METHODS)
+def test_a_broken_run_goes_on_to_the_same_end(method: str, broken_at: int, tmp_path: Path) -> None:
+    unbroken, broken, continued = (objective_of(method, encoder(), seed) for seed in (1, 1, 2))
+    trained(unbroken, tmp_path / "unbroken", method)
+    with pytest.raises(OSError, match="the file system is gone"):
+        trained(broken, tmp_path / "broken", method, broken_at=broken_at)
+    trained(continued, tmp_path / "broken", method)
+    states = unbroken.state_dict(), continued.state_dict()
+    assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
+
+
+# what CompRess's ablations change
+
+
+class Flat(FlatStudent):
+    """A student in float64, for exact comparisons."""
+
+    def __init__(self) -> None:
+        super().__init__(TEACHER)
+        self.double()
+
+
+@pytest.mark.parametrize("method", ["compress-1q", "compress-2q"])
+@pytest.mark.parametrize("divergence", ["kl", "squared"])
+@pytest.mark.parametrize("anchors", ["queue", "minibatch", "warm"])
+def test_every_ablation_is_its_definition(method: str, anchors: str, divergence: str) -> None:
+    """Several steps of odd sizes against lists of anchors: an empty memory bank, its filling up and its wrapping."""
+    extra = {"momentum": 0.5} if method == "compress-2q" else {}
+    kind = {"anchors": "minibatch"} if anchors == "minibatch" else {"warm_start": anchors == "warm"}
+    objective = objective_of(method, Flat(), divergence=divergence, temperature=0.2, **kind, **extra).double()
+    optimizer = sgd(objective)
+    queues = [module for module in objective.modules() if isinstance(module, AnchorQueue)]
+    assert len(queues) == (0 if anchors == "minibatch" else 1 if method == "compress-1q" else 2)
+    # Per slot, the anchors of student and teacher; those of a warm start only once they are there.
+    slots: list[tuple[Tensor, Tensor] | None] = [
+        None if anchors == "warm" else (queues[0].embeddings[slot].clone(), queues[-1].embeddings[slot].clone())
+        for slot in range(13 if queues else 0)
+    ]
+    written = 0
+    for number, size in enumerate([5, 3, 7, 2, 6]):
+        images, teacher = images_seeded(number, size, 4).double(), F.normalize(teacher_seeded(number, size).double())
+        student = objective.student(images)
+        if method == "compress-1q":
+            student = objective.head(student)
+            keys = teacher
+        else:
+            keys = F.normalize(objective.key_student(images)).detach()
+        student = F.normalize(student)
+        pairs = list(zip(keys, teacher, strict=True))
+        expected = torch.zeros((), dtype=torch.float64)
+        for row in range(size):
+            known = [pair for pair in slots if pair is not None] if queues else pairs[:row] + pairs[row + 1 :]
+            if known:
+                near, far = (torch.stack(side) for side in zip(*known, strict=True))
+                one = student[row : row + 1], near, teacher[row : row + 1], far
+                loss = naive_similarity_kl(*one, 0.2) if divergence == "kl" else naive_squared_difference(*one)
+                expected = expected + loss / size
+        found = objective(batch_of(images, teacher))
+        torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-12)
+        optimizer.zero_grad()
+        found.backward()
+        if number or anchors != "warm":
+            trained_here = [parameter for parameter in objective.parameters() if parameter.requires_grad]
+            gradients = torch.autograd.grad(expected, trained_here)
+            for parameter, gradient in zip(trained_here, gradients, strict=True):
+                torch.testing.assert_close(parameter.grad, gradient, rtol=1e-8, atol=1e-12)
+        optimizer.step()
+        objective.after_step(0.5)
+        for pair in pairs:
+            if queues:
+                slots[written % 13] = pair
+            written += 1
 
 
 # compress-1q
@@ -215,11 +339,11 @@ def test_a_checkpoint_of_the_objective_is_all_of_its_state(method: str) -> None:
 
 def test_1q_compares_both_with_the_teachers_anchors_through_a_linear_head() -> None:
     options = compress_1q.Options(queue_length=11)
-    objective = compress_1q.CompRess1q(encoder(), TEACHER, options).train()
+    objective = compress_1q.CompRess1q(encoder(), SETTING, options).train()
     optimizer = sgd(objective)
     for number in range(3):
         images, teacher = images_seeded(number, 6), teacher_seeded(number, 6)
-        anchors = objective.queue.anchors.clone()
+        anchors = objective.anchors.embeddings.clone()
         student = copy.deepcopy(objective.student)(images) @ objective.head.weight.T + objective.head.bias
         expected = naive_similarity_kl(
             F.normalize(student).detach(), anchors, F.normalize(teacher), anchors, options.temperature
@@ -229,18 +353,38 @@ def test_1q_compares_both_with_the_teachers_anchors_through_a_linear_head() -> N
         torch.testing.assert_close(found.double(), expected, rtol=1e-4, atol=1e-5)
         assert not torch.equal(objective.head.weight, weight), "the head is trained with the student"
     assert objective.head.weight.shape == (TEACHER, DIMENSION)
-    assert torch.equal(objective.queue.anchors[1:7], F.normalize(teacher_seeded(2, 6))), "18 writes to 11 slots"
+    assert torch.equal(objective.anchors.embeddings[1:7], F.normalize(teacher_seeded(2, 6))), "18 writes to 11 slots"
+
+
+@pytest.fixture(scope="module")
+def distilled(
+    small_splits: tuple[Path, Path],
+    teacher_cache: Path,
+    teacher_clusters: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Callable[[str], Training]:
+    """A student by a method, on 153 real digits, once."""
+    done: dict[str, Training] = {}
+
+    def distil(method: str) -> Training:
+        if method not in done:
+            teacher = (
+                {"teacher_assignments": teacher_clusters}
+                if learns_clusters(method)
+                else {"teacher_embeddings": teacher_cache}
+            )
+            small = {**tiny_options(method), "train": small_splits[0], **teacher}
+            brief = {"method": method, "epochs": 8, "batch_size": 32, "learning_rate": 0.02}
+            done[method] = Training(tmp_path_factory.mktemp(method), "distill", {**brief, **small})
+            distill.main(done[method].argv)
+        return done[method]
+
+    return distil
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_only_the_backbone_is_in_the_saved_weights(
-    method: str, small_splits: tuple[Path, Path], teacher_cache: Path, tmp_path: Path
-) -> None:
-    short = {} if method == "regression-bn" else {"queue_length": 40}
-    options = {"train": small_splits[0], "teacher_embeddings": teacher_cache, "epochs": 1, "batch_size": 64, **short}
-    training = Training(tmp_path, "distill", {"method": method, **options})
-    distill.main(training.argv)
-    state, card = load_weights(training.weights)
+def test_only_the_backbone_is_in_the_saved_weights(method: str, distilled: Callable[[str], Training]) -> None:
+    state, card = load_weights(distilled(method).weights)
     assert set(state) == set(encoder().backbone.state_dict())
     assert card.dimension == DIMENSION
     assert card.origin == {
@@ -250,6 +394,13 @@ def test_only_the_backbone_is_in_the_saved_weights(
         "seed": 0,
         "teacher": "encoder",
     }
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_learns(method: str, distilled: Callable[[str], Training]) -> None:
+    losses = [float(row[1]) for row in distilled(method).losses()[1:]]
+    assert len(losses) == 8
+    assert sum(losses[-2:]) < 0.98 * sum(losses[:2]), losses
 
 
 # regression-bn
@@ -262,7 +413,7 @@ def standardiser(dimension: int) -> nn.BatchNorm1d:
 @settings(deadline=None)
 @given(batch=st.integers(2, 20), dimension=st.integers(1, 12), seed=st.integers(0, 2**31))
 def test_regression_bn_is_the_squared_error_of_two_batch_norms(batch: int, dimension: int, seed: int) -> None:
-    objective = regression_bn.RegressionBN(FlatStudent(20), dimension, regression_bn.Options())  # type: ignore[arg-type]
+    objective = regression_bn.RegressionBN(FlatStudent(20), Setting(dimension, batch), regression_bn.Options())  # type: ignore[arg-type]
     images, teacher = images_seeded(seed, batch, 4), teacher_seeded(seed, batch, dimension)
     heads = objective.head(objective.student(images))
     differences = standardiser(dimension)(heads.double()) - standardiser(dimension)(teacher.double())
@@ -276,7 +427,7 @@ def test_regression_bn_is_the_squared_error_of_two_batch_norms(batch: int, dimen
 def test_regression_bn_does_not_see_scale_or_shift_of_any_teacher_dimension(
     seed: int, scale: float, shift: float
 ) -> None:
-    objective = regression_bn.RegressionBN(FlatStudent(20), TEACHER, regression_bn.Options())  # type: ignore[arg-type]
+    objective = regression_bn.RegressionBN(FlatStudent(20), SETTING, regression_bn.Options())  # type: ignore[arg-type]
     images, teacher = images_seeded(seed, 8, 4), teacher_seeded(seed, 8)
     changed = teacher * torch.linspace(1, scale, TEACHER) + torch.linspace(0, shift, TEACHER)
     first, second = objective(batch_of(images, teacher)), objective(batch_of(images, changed))
@@ -288,7 +439,7 @@ def test_regression_bn_does_not_see_scale_or_shift_of_any_teacher_dimension(
 def test_regression_bn_is_zero_where_the_head_gives_the_teacher_up_to_scale_and_shift(
     seed: int, scale: float, shift: float
 ) -> None:
-    objective = regression_bn.RegressionBN(FlatStudent(6), 6, regression_bn.Options())  # type: ignore[arg-type]
+    objective = regression_bn.RegressionBN(FlatStudent(6), Setting(6, 16), regression_bn.Options())  # type: ignore[arg-type]
     images = images_seeded(seed, 16, 4)
     with torch.no_grad():
         objective.head.weight.copy_(torch.diag(torch.linspace(1, scale, 6)))
@@ -304,7 +455,8 @@ def test_regression_bn_is_zero_where_the_head_gives_the_teacher_up_to_scale_and_
 def test_the_methods_are_the_files() -> None:
     files = {path.stem for path in Path(str(distillation.__file__)).parent.glob("*.py")} - {"__init__"}
     assert sorted(name.replace("_", "-") for name in files) == METHODS
-    assert {"compress-1q", "compress-2q", "regression-bn"} <= set(METHODS)
+    assert {"cluster-classification", "compress-1q", "compress-2q", "crd", "pkt"} <= set(METHODS)
+    assert {"regression", "regression-bn", "seed", "simreg"} <= set(METHODS)
 
 
 @pytest.mark.parametrize(("name", "nearest"), [("compres-2q", "compress-2q"), ("regresion-bn", "regression-bn")])

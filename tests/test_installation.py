@@ -189,7 +189,7 @@ def test_a_stage_imports_only_what_its_image_holds(stage: str) -> None:
 
 def test_imports_are_followed_through_functions_and_modules_found_by_name() -> None:
     found = third_party("stages.pretrain")
-    assert found["lightly"] == "stages.pretraining.simclr"
+    assert found["lightly"].startswith("stages.pretraining.")
     assert {"torch", "numpy"} <= set(found)
     assert "torch" not in third_party("stages.knn")
     assert "stages.figures.clusters" in closure("stages.plot")

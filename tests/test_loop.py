@@ -65,7 +65,7 @@ def batches_from(first: int) -> Iterator[Batch]:
     per_epoch = steps_per_epoch(IMAGES, RECIPE)
     for step in range(first, RECIPE.epochs * per_epoch):
         rows = torch.arange(IMAGES)[step % per_epoch * 5 : (step % per_epoch + 1) * 5]
-        yield Batch(views=DATA[None, rows], indices=rows, labels=rows % 3)
+        yield Batch(views=(DATA[rows],), indices=rows, labels=rows % 3)
 
 
 def run_in(folder: Path, *, seconds: float = 300, key: str = "key") -> Run:

@@ -8,8 +8,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 
+from stages import architectures
+from stages.artifacts.weights import InputContract
 from tests.project import TINY, Project
 
 STUDENTS = ["teacher--resnet18_x0.125--compress-1q--seed0", "teacher--resnet18_x0.125--compress-2q--seed0"]
@@ -95,7 +98,7 @@ def help_text(project: Project) -> None:
 
 
 def method(project: Project) -> None:
-    project.replace("stages/distillation/compress_2q.py", "1 - self.momentum", "1.0 - self.momentum")
+    project.replace("stages/distillation/compress_2q.py", "self.momentum > 0 ", "self.momentum > 0.0 ")
 
 
 def stage(project: Project) -> None:
@@ -133,6 +136,24 @@ def another_student(project: Project) -> None:
             "methods": {"compress-1q": {"queue_length": 128}, "compress-2q": {"queue_length": 128}},
         }
     )
+
+
+def a_student_of_clusters(project: Project) -> None:
+    group = TINY["students"][0]
+    options = {key: value for key, value in group["options"].items() if key != "queue_length"}
+    short = {"queue_length": 128}
+    project.write_config(
+        {
+            **TINY,
+            "students": [{**group, "methods": [*group["methods"], "cluster-classification"], "options": options}],
+            "methods": {"compress-1q": short, "compress-2q": short, "cluster-classification": {"clusters": 20}},
+        }
+    )
+
+
+def teachers_augmentation(project: Project) -> None:
+    teacher = {**TINY["encoders"]["teacher"], "augmentation": "crop-flip"}
+    project.write_config({**TINY, "encoders": {**TINY["encoders"], "teacher": teacher}})
 
 
 def one_student_less(project: Project) -> None:
@@ -198,6 +219,16 @@ EDITS: dict[str, tuple[Callable[[Project], None], set[str]]] = {
         another_student,
         distilled_again("teacher--resnet18_x0.125--regression-bn--seed0"),
     ),
+    "a student of the teacher's clusters": (
+        a_student_of_clusters,
+        distilled_again("teacher--resnet18_x0.125--cluster-classification--seed0") | {"cluster_teacher teacher"},
+    ),
+    "the augmentation of the teacher alone": (
+        teachers_augmentation,
+        EVERYTHING
+        - {"fetch_dataset", "pretrain supervised", "pretrain untrained"}
+        - measured("supervised", "untrained"),
+    ),
     "one student less": (one_student_less, TABLES | {"plot_training_curves"}),
     "the content of one image": (content, EVERYTHING),
     "dates of identical files": (touched, set()),
@@ -226,6 +257,35 @@ def test_an_experiment_of_its_own_replaces_the_default(finished: Project, tmp_pa
     (tmp_path / "other.yaml").write_text(yaml.safe_dump(other))
     expected = {"pretrain lone", "plot_training_curves", *measured("lone"), *TABLES}
     assert finished.would_run("--configfile", str(tmp_path / "other.yaml")) == expected
+
+
+def test_a_fetched_teacher_passes_through_the_same_jobs(
+    finished: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project = finished.copy(tmp_path / "project")
+    file = tmp_path / "mirror/swav_100ep/swav_100ep_pretrain.pth.tar"
+    file.parent.mkdir(parents=True)
+    tensors = architectures.build("resnet50", InputContract(16)).backbone.state_dict()
+    torch.save({f"module.{name}": tensor for name, tensor in tensors.items()}, file)
+    monkeypatch.setenv("DISTILLERY_MIRROR", str(tmp_path / "mirror"))
+    group = {**TINY["students"][0], "teachers": ["public"], "methods": ["compress-1q"]}
+    encoders = {"public": {"fetch": "swav_100ep", "dataset": "numerals"}}
+    project.write_config({**TINY, "encoders": encoders, "students": [group], "cluster_pictures": []})
+    student = "public--resnet18_x0.125--compress-1q--seed0"
+    expected = {
+        "fetch_weights public",
+        f"distill {student}",
+        "plot_training_curves",
+        *measured("public", student),
+        *TABLES,
+    }
+    assert project.would_run() == expected
+    done = project.snakemake()
+    assert done.returncode == 0, done.stdout
+    assert "public (resnet50)" in (project.path / "results/tables/comparison.md").read_text()
+    assert "swav_100ep" in (project.path / "checkpoints.lock").read_text()
+    project.replace("stages/checkpoints/catalogue.toml", "[swav_100ep]", '[swav_100ep]\nsha256 = "0"')
+    assert project.would_run() == expected
 
 
 def test_the_no_op_says_so(finished: Project) -> None:

@@ -28,7 +28,7 @@ def encoder() -> architectures.Encoder:
 
 def two_views(first: Tensor, second: Tensor) -> Batch:
     rows = torch.arange(len(first))
-    return Batch(views=torch.stack([first, second]), indices=rows, labels=rows)
+    return Batch(views=(first, second), indices=rows, labels=rows)
 
 
 def naive_nt_xent(first: Tensor, second: Tensor, temperature: float) -> Tensor:

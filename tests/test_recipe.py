@@ -106,9 +106,10 @@ def test_a_queue_without_slots_is_refused() -> None:
         ("compress-1q", {"temperature": -0.04}, "--temperature is -0.04; expected a number above 0"),
         ("compress-2q", {"temperature": 0.0}, "--temperature is 0; expected a number above 0"),
         ("compress-2q", {"momentum": 1.0}, "--momentum is 1; expected 0"),
+        ("pkt", {"optimizer": "lars", "weight_decay": 0.0}, "--weight-decay is 0; expected a number above 0"),
     ],
 )
-def test_options_out_of_range_are_refused(method: str, wrong: dict[str, float], message: str) -> None:
+def test_options_out_of_range_are_refused(method: str, wrong: dict[str, float | str], message: str) -> None:
     options = plugins.module(distillation, "method", method).Options
     with pytest.raises(UserError, match=re.escape(message)):
         options(**wrong)

@@ -13,7 +13,7 @@ from stages.command_line import add_options, parser_of, read_options
 
 MODULES = [
     *(f"stages.distillation.{name.replace('-', '_')}" for name in source.plugins("stages.distillation")),
-    *(f"stages.pretraining.{name}" for name in source.plugins("stages.pretraining")),
+    *(f"stages.pretraining.{name.replace('-', '_')}" for name in source.plugins("stages.pretraining")),
     *(f"stages.datasets.sources.{name}" for name in source.plugins("stages.datasets.sources")),
     "stages.knn",
     "stages.cluster",
@@ -76,7 +76,7 @@ def test_the_fingerprint_follows(package: Path, edit: str) -> None:
 
 def test_the_closure_holds_transitive_imports_and_packages() -> None:
     found = source.closure("stages.distillation.compress_2q")
-    assert {"stages", "stages.distillation", "stages.similarity.kl", "stages.training.recipe"} <= found
+    assert {"stages", "stages.distillation", "stages.similarity.divergence", "stages.training.recipe"} <= found
     assert "stages.distillation.compress_1q" not in found
     assert "stages.knn" not in found
 

@@ -16,9 +16,10 @@ from typing import Any
 
 import pytest
 import torch
+from experiment import source
 from torch import Tensor, nn
 
-from stages import embed, fetch_dataset, pretrain
+from stages import cluster, embed, fetch_dataset, pretrain
 from stages.datasets.packed import PackedImages, read_pack
 from stages.training.batches import Batch
 
@@ -147,6 +148,17 @@ def teacher_cache(untrained_teacher: Path, small_splits: tuple[Path, Path]) -> P
     return embedded_by(untrained_teacher, small_splits[0], untrained_teacher.parent / "teacher-train.h5")
 
 
+CLUSTERS = 6
+
+
+@pytest.fixture(scope="session")
+def teacher_clusters(teacher_cache: Path) -> Path:
+    """The clusters of the teacher's train embeddings, by the real stage."""
+    path = teacher_cache.with_name("teacher-clusters.h5")
+    cluster.main(["--train", str(teacher_cache), "--assignments", str(path), "--clusters", str(CLUSTERS)])
+    return path
+
+
 class FlatStudent(nn.Module):
     """A student whose embedding is the image's own first values, times a trained scale."""
 
@@ -162,7 +174,20 @@ class FlatStudent(nn.Module):
 def batch_of(images: Tensor, teacher: Tensor | None = None, labels: Tensor | None = None) -> Batch:
     """A batch of one view, ``images`` [B, ...]."""
     rows = torch.arange(len(images))
-    return Batch(views=images[None], indices=rows, labels=rows if labels is None else labels, teacher=teacher)
+    return Batch(views=(images,), indices=rows, labels=rows if labels is None else labels, teacher=teacher)
+
+
+def tiny_options(method: str) -> dict[str, int]:
+    """Options that make a distillation method small enough for 24 images."""
+    known = source.options(source.plugin_module("stages.distillation", method))
+    small = {"queue_length": 13, "negatives": 7, "dimension": 5, "clusters": CLUSTERS}
+    return {name: value for name, value in small.items() if name in known}
+
+
+def learns_clusters(method: str) -> bool:
+    """Whether a distillation method learns from the teacher's clusters, not from its embeddings."""
+    module = source.plugin_module("stages.distillation", method)
+    return source.constant(module, "TEACHER", "embeddings") == "assignments"
 
 
 def images_seeded(seed: int, count: int, size: int = SIZE) -> Tensor:
@@ -180,6 +205,15 @@ def naive_similarity_kl(student: Tensor, student_anchors: Tensor, teacher: Tenso
         for logit, goal in zip(logits, goals, strict=True):
             total = total + torch.exp(goal - log_goal) * ((goal - log_goal) - (logit - log_sum))
     return total / len(student)
+
+
+def naive_squared_difference(student: Tensor, student_anchors: Tensor, teacher: Tensor, anchors: Tensor) -> Tensor:
+    """The mean squared difference of similarities, by a double loop in float64; keeps ``student``'s gradient."""
+    total = torch.zeros((), dtype=torch.float64)
+    for own, target in zip(student.double(), teacher.double(), strict=True):
+        for near, far in zip(student_anchors.double(), anchors.double(), strict=True):
+            total = total + (torch.dot(own, near) - torch.dot(target, far)) ** 2
+    return total / (len(student) * len(anchors))
 
 
 def _log_sum_exp(values: list[Tensor]) -> Tensor:

@@ -15,7 +15,10 @@ from stages.artifacts.weights import EncoderCard
 
 @dataclasses.dataclass(frozen=True)
 class Assignments:
-    """``train`` [R, N] and ``val`` [R, M]: the cluster of each image in each of R runs; with the images' labels."""
+    """``train`` [R, N] and ``val`` [R, M]: the cluster of each image in each of R runs; with the images' labels.
+
+    M is 0 where only the train split was clustered.
+    """
 
     train: NDArray[np.int32]
     val: NDArray[np.int32]
@@ -32,7 +35,7 @@ class Assignments:
     def of(
         cls,
         train: Embeddings,
-        val: Embeddings,
+        val: Embeddings | None,
         clusters: int,
         seeds: Sequence[int],
         train_runs: Sequence[NDArray[np.int64]],
@@ -42,7 +45,7 @@ class Assignments:
             train=np.stack(train_runs).astype(np.int32),
             val=np.stack(val_runs).astype(np.int32),
             train_labels=train.labels,
-            val_labels=val.labels,
+            val_labels=val.labels if val else train.labels[:0],
             classes=train.classes,
             clusters=clusters,
             seeds=tuple(seeds),

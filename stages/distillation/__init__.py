@@ -1,5 +1,10 @@
-"""Ways to train a student from a teacher, one module a method, each with ``Options`` and a `Distillation`."""
+"""Ways to train a student from a teacher, one module a method, each with ``Options`` and a `Distillation`.
 
+A method learns from the teacher's embeddings, unless its module says ``TEACHER = "assignments"``: then from the
+clusters of the teacher's embeddings, of which its options name the number, ``clusters``.
+"""
+
+import dataclasses
 from typing import Any
 
 from torch import Tensor
@@ -9,16 +14,31 @@ from stages.training.batches import Batch
 from stages.training.objective import Objective
 
 
-class Distillation(Objective):
-    """An objective built from a fresh student, the teacher's embedding dimension and the method's options."""
+@dataclasses.dataclass(frozen=True)
+class Setting:
+    """What a method may need to know beside its options: the teacher's embedding dimension, the training images.
 
-    def __init__(self, student: Encoder, teacher_dimension: int, options: Any) -> None:
+    ``clusters`` is their number where the teacher is known by its clusters, else 0.
+    """
+
+    teacher_dimension: int
+    images: int
+    clusters: int = 0
+
+
+class Distillation(Objective):
+    """An objective built from a fresh student, the setting and the method's options."""
+
+    def __init__(self, student: Encoder, setting: Setting, options: Any) -> None:
         super().__init__()
         self.student = student
         self.options = options
 
 
 def teacher_of(batch: Batch) -> Tensor:
-    """The batch's teacher embeddings [B, D], which the distill stage has put there."""
+    """What the distill stage has put in the batch: the teacher's embeddings [B, D], or its images' clusters [B].
+
+    No gradient flows to it.
+    """
     assert batch.teacher is not None
-    return batch.teacher
+    return batch.teacher.detach()

@@ -5,44 +5,36 @@ in the issues of their repository; the paper does not describe it).
 """
 
 import dataclasses
-from typing import Annotated
 
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from stages.architectures import Encoder
-from stages.distillation import Distillation, teacher_of
-from stages.errors import above_zero
-from stages.similarity.kl import similarity_kl
-from stages.similarity.queue import AnchorQueue
+from stages.distillation import Distillation, Setting, teacher_of
+from stages.similarity.anchors import anchors_of
+from stages.similarity.divergence import divergence
+from stages.similarity.options import SimilarityOptions
 from stages.training.batches import Batch
-from stages.training.recipe import Recipe
 
 
 @dataclasses.dataclass(frozen=True)
-class Options(Recipe):
-    temperature: Annotated[float, "of both softmaxes; the paper uses 0.04, and 0.007 for SwAV teachers"] = 0.04
-    queue_length: Annotated[int, "anchors in the memory bank"] = 128_000
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        above_zero(temperature=self.temperature)
+class Options(SimilarityOptions):
+    """Nothing but what it shares with Ours-2q."""
 
 
 class CompRess1q(Distillation):
     """Anchors are the teacher's; they are read before the batch is written, so no image is its own anchor."""
 
-    def __init__(self, student: Encoder, teacher_dimension: int, options: Options) -> None:
-        super().__init__(student, teacher_dimension, options)
-        self.head = nn.Linear(student.dimension, teacher_dimension)
-        self.queue = AnchorQueue(options.queue_length, teacher_dimension)
-        self.temperature = options.temperature
+    def __init__(self, student: Encoder, setting: Setting, options: Options) -> None:
+        super().__init__(student, setting, options)
+        self.head = nn.Linear(student.dimension, setting.teacher_dimension)
+        self.anchors = anchors_of(options, setting.teacher_dimension)
 
     def forward(self, batch: Batch) -> Tensor:
         student = F.normalize(self.head(self.student(batch.views[0])))
         teacher = F.normalize(teacher_of(batch))
-        self.queue.hold(teacher)
-        return similarity_kl(student, self.queue.anchors, teacher, self.queue.anchors, self.temperature)
+        self.anchors.hold(teacher)
+        return divergence(self.anchors.similarities(student), self.anchors.similarities(teacher), self.options)
 
     def after_step(self, progress: float) -> None:
-        self.queue.write_held()
+        self.anchors.write_held()

@@ -5,7 +5,6 @@ in the same slots. The key student keeps its own batch-norm statistics: only par
 authors' code.
 """
 
-import copy
 import dataclasses
 from typing import Annotated
 
@@ -14,25 +13,23 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from stages.architectures import Encoder
-from stages.distillation import Distillation, teacher_of
-from stages.errors import UserError, above_zero
-from stages.similarity.kl import similarity_kl
-from stages.similarity.queue import AnchorQueue
+from stages.distillation import Distillation, Setting, teacher_of
+from stages.errors import UserError
+from stages.similarity.anchors import anchors_of
+from stages.similarity.divergence import divergence
+from stages.similarity.options import SimilarityOptions
 from stages.training.batches import Batch
-from stages.training.recipe import Recipe
+from stages.training.momentum import follow, frozen
 
 
 @dataclasses.dataclass(frozen=True)
-class Options(Recipe):
-    temperature: Annotated[float, "of both softmaxes; the paper uses 0.04, and 0.007 for SwAV teachers"] = 0.04
-    queue_length: Annotated[int, "anchors in each memory bank"] = 128_000
+class Options(SimilarityOptions):
     momentum: Annotated[
         float, "of the key student; 0: the student's own embeddings are its anchors, there is no key student"
     ] = 0.999
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        above_zero(temperature=self.temperature)
         if not 0 <= self.momentum < 1:
             raise UserError(f"--momentum is {self.momentum:g}; expected 0 (no key student) or more, below 1")
 
@@ -40,30 +37,28 @@ class Options(Recipe):
 class CompRess2q(Distillation):
     """Two aligned memory banks, read before the batch is written, so no image is its own anchor."""
 
-    def __init__(self, student: Encoder, teacher_dimension: int, options: Options) -> None:
-        super().__init__(student, teacher_dimension, options)
-        self.temperature, self.momentum = options.temperature, options.momentum
-        self.student_queue = AnchorQueue(options.queue_length, student.dimension)
-        self.teacher_queue = AnchorQueue(options.queue_length, teacher_dimension)
-        self.key_student = copy.deepcopy(student).requires_grad_(False) if self.momentum > 0 else None
+    def __init__(self, student: Encoder, setting: Setting, options: Options) -> None:
+        super().__init__(student, setting, options)
+        self.momentum = options.momentum
+        self.student_anchors = anchors_of(options, student.dimension)
+        self.teacher_anchors = anchors_of(options, setting.teacher_dimension)
+        self.key_student = frozen(student) if self.momentum > 0 else None
 
     def forward(self, batch: Batch) -> Tensor:
         images = batch.views[0]
         student = F.normalize(self.student(images))
         teacher = F.normalize(teacher_of(batch))
-        self.student_queue.hold(self._keys(images, student))
-        self.teacher_queue.hold(teacher)
-        return similarity_kl(student, self.student_queue.anchors, teacher, self.teacher_queue.anchors, self.temperature)
+        self.student_anchors.hold(self._keys(images, student))
+        self.teacher_anchors.hold(teacher)
+        similarities = self.student_anchors.similarities(student), self.teacher_anchors.similarities(teacher)
+        return divergence(*similarities, self.options)
 
     @torch.no_grad()
     def _keys(self, images: Tensor, student: Tensor) -> Tensor:
         return student if self.key_student is None else F.normalize(self.key_student(images))
 
-    @torch.no_grad()
     def after_step(self, progress: float) -> None:
-        self.student_queue.write_held()
-        self.teacher_queue.write_held()
+        self.student_anchors.write_held()
+        self.teacher_anchors.write_held()
         if self.key_student is not None:
-            keys: list[Tensor] = list(self.key_student.parameters())
-            queries: list[Tensor] = list(self.student.parameters())
-            torch._foreach_lerp_(keys, queries, 1 - self.momentum)
+            follow(self.key_student, self.student, self.momentum)

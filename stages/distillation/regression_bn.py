@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from stages.architectures import Encoder
-from stages.distillation import Distillation, teacher_of
+from stages.distillation import Distillation, Setting, teacher_of
 from stages.training.batches import Batch
 from stages.training.recipe import Recipe
 
@@ -24,9 +24,9 @@ class Options(Recipe):
 class RegressionBN(Distillation):
     """Mean squared error between standardised embeddings."""
 
-    def __init__(self, student: Encoder, teacher_dimension: int, options: Options) -> None:
-        super().__init__(student, teacher_dimension, options)
-        self.head = nn.Linear(student.dimension, teacher_dimension)
+    def __init__(self, student: Encoder, setting: Setting, options: Options) -> None:
+        super().__init__(student, setting, options)
+        self.head = nn.Linear(student.dimension, setting.teacher_dimension)
 
     def forward(self, batch: Batch) -> Tensor:
         return F.mse_loss(standardised(self.head(self.student(batch.views[0]))), standardised(teacher_of(batch)))

@@ -1,1 +1,1 @@
-"""Similarity to anchors: the memory bank and the loss that CompRess and its relatives share."""
+"""Similarity to anchors: the memory bank and the losses that CompRess and its relatives share."""

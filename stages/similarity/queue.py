@@ -12,19 +12,31 @@ class AnchorQueue(nn.Module):
     """The last ``length`` embeddings that were written to it, [length, dimension]; part of every checkpoint.
 
     Two queues that are written together stay aligned: equal slots hold the same images. The initial content is
-    uniform in +-1/sqrt(dimension / 3), of unit norm in expectation, as in MoCo's memory bank.
+    uniform in +-1/sqrt(dimension / 3), of unit norm in expectation, as in MoCo's memory bank; with ``warm_start``
+    nothing is compared with it.
     """
 
-    anchors: Tensor
-    position: Tensor
+    embeddings: Tensor
+    written: Tensor
 
-    def __init__(self, length: int, dimension: int) -> None:
+    def __init__(self, length: int, dimension: int, *, warm_start: bool = False) -> None:
         super().__init__()
         at_least(1, queue_length=length)
         bound = 1 / math.sqrt(dimension / 3)
-        self.register_buffer("anchors", torch.empty(length, dimension).uniform_(-bound, bound))
-        self.register_buffer("position", torch.zeros((), dtype=torch.long))
+        self.register_buffer("embeddings", torch.empty(length, dimension).uniform_(-bound, bound))
+        # How many embeddings ever came in: the next slot, and how many slots are filled, follow from it.
+        self.register_buffer("written", torch.zeros((), dtype=torch.long))
+        self.warm_start = warm_start
         self.held: Tensor | None = None
+
+    @property
+    def filled(self) -> Tensor:
+        """The embeddings that were written, without the initial content: slots are filled from the first on."""
+        return self.embeddings[: int(self.written)]
+
+    def similarities(self, queries: Tensor) -> Tensor:
+        """Inner products [B, K] of ``queries`` [B, dimension] with the anchors; no gradient flows to these."""
+        return queries @ (self.filled if self.warm_start else self.embeddings).T
 
     def hold(self, embeddings: Tensor) -> None:
         """Keep ``embeddings`` for `write_held`: the backward pass still needs the anchors that they will replace."""
@@ -39,8 +51,8 @@ class AnchorQueue(nn.Module):
     @torch.no_grad()
     def write(self, embeddings: Tensor) -> None:
         """Replace the oldest anchors by ``embeddings`` [B, dimension]; of a batch beyond the length, the end stays."""
-        length = len(self.anchors)
-        slots = (self.position + torch.arange(len(embeddings), device=embeddings.device)) % length
+        length = len(self.embeddings)
+        slots = (self.written + torch.arange(len(embeddings), device=embeddings.device)) % length
         kept = slice(max(0, len(embeddings) - length), None)
-        self.anchors[slots[kept]] = embeddings[kept].to(self.anchors.dtype)
-        self.position.copy_((self.position + len(embeddings)) % length)
+        self.embeddings[slots[kept]] = embeddings[kept].to(self.embeddings.dtype)
+        self.written += len(embeddings)

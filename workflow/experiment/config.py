@@ -1,6 +1,8 @@
 """config.yaml, checked and spelled out: the datasets, encoders, students and evaluations of an experiment."""
 
 import difflib
+import json
+import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +14,8 @@ from jsonschema import Draft202012Validator
 from experiment import source
 
 SCHEMA = Path(__file__).resolve().parents[1] / "schemas" / "config.schema.yaml"
+
+CATALOGUE = source.ROOT / "stages" / "checkpoints" / "catalogue.toml"
 
 EVALUATIONS = {"linear": "stages.linear_probe", "knn": "stages.knn", "cluster-alignment": "stages.cluster"}
 """The evaluations that have rules of their own, each with the stage whose options it takes."""
@@ -38,21 +42,40 @@ class Pretrained:
     method: str
     architecture: str
     dataset: str
+    augmentation: str
+    normalisation: str
     seed: int
     options: Mapping[str, Any]
 
 
 @dataclass(frozen=True)
+class Fetched:
+    """A public checkpoint. ``entry`` is its table in the catalogue, as text: what a change of it changes."""
+
+    name: str
+    checkpoint: str
+    architecture: str
+    dataset: str
+    entry: str
+
+
+@dataclass(frozen=True)
 class Student:
-    """An encoder distilled from another; ``label`` is the method's name in the config, ``method`` its file's."""
+    """An encoder distilled from another; ``label`` is the method's name in the config, ``method`` its file's.
+
+    ``learns_from`` is what it needs of its teacher: cached ``embeddings``, the ``weights`` of a live one, or
+    ``assignments``, the clusters of its embeddings.
+    """
 
     name: str
     teacher: str
-    live: bool
+    learns_from: str
     label: str
     method: str
     architecture: str
     dataset: str
+    augmentation: str
+    normalisation: str
     seed: int
     options: Mapping[str, Any]
 
@@ -62,6 +85,9 @@ class Evaluation:
     name: str
     base: str
     options: Mapping[str, Any]
+
+
+Encoder = Pretrained | Fetched | Student
 
 
 class Experiment:
@@ -74,9 +100,9 @@ class Experiment:
     def __init__(self, config: Mapping[str, Any]) -> None:
         _check_schema(config)
         self.datasets = {name: _dataset(name, entry) for name, entry in config["datasets"].items()}
-        self.encoders: dict[str, Pretrained | Student] = {}
-        for name, entry in config["encoders"].items():
-            self.encoders[name] = self._pretrained(name, entry)
+        self.encoders: dict[str, Encoder] = {
+            name: self._without_teacher(name, entry) for name, entry in config["encoders"].items()
+        }
         methods = {name: dict(entry) for name, entry in config.get("methods", {}).items()}
         groups = config.get("students", [])
         known = {*self.encoders, *(name for group in groups for name in _names_of(group))}
@@ -100,6 +126,10 @@ class Experiment:
         return [name for name, encoder in self.encoders.items() if isinstance(encoder, Pretrained)]
 
     @property
+    def fetched(self) -> list[str]:
+        return [name for name, encoder in self.encoders.items() if isinstance(encoder, Fetched)]
+
+    @property
     def students(self) -> list[str]:
         return [name for name, encoder in self.encoders.items() if isinstance(encoder, Student)]
 
@@ -108,21 +138,45 @@ class Experiment:
         assert isinstance(student, Student)
         return student
 
-    def _pretrained(self, name: str, entry: Mapping[str, Any]) -> Pretrained:
+    def _without_teacher(self, name: str, entry: Mapping[str, Any]) -> Pretrained | Fetched:
         where = f"encoders.{name}"
-        _check_architecture(f"{where}.architecture", entry["architecture"])
         _require(f"{where}.dataset", "dataset", entry["dataset"], self.datasets)
+        if ("pretrain" in entry) == ("fetch" in entry):
+            raise ConfigError(f"{where}: expected one of the keys pretrain and fetch, found {', '.join(entry)}")
+        return self._fetched(where, name, entry) if "fetch" in entry else self._pretrained(where, name, entry)
+
+    def _fetched(self, where: str, name: str, entry: Mapping[str, Any]) -> Fetched:
+        for key in entry:
+            if key not in ("fetch", "dataset"):
+                raise ConfigError(f"{where}: {_unknown('key', key, ('fetch', 'dataset'))}")
+        catalogue = tomllib.loads(CATALOGUE.read_text())
+        _require(f"{where}.fetch", "checkpoint", entry["fetch"], catalogue)
+        table = catalogue[entry["fetch"]]
+        return Fetched(name, entry["fetch"], table["architecture"], entry["dataset"], json.dumps(table, sort_keys=True))
+
+    def _pretrained(self, where: str, name: str, entry: Mapping[str, Any]) -> Pretrained:
+        if "architecture" not in entry:
+            raise ConfigError(f"{where}: the key 'architecture' is missing (such as resnet18 or mobilenet_v2)")
+        _check_architecture(f"{where}.architecture", entry["architecture"])
         method = entry["pretrain"]
         _require(f"{where}.pretrain", "pretraining method", method, source.plugins("stages.pretraining"))
-        fixed = {"pretrain", "architecture", "dataset", "seed"}
+        fixed = {"pretrain", "architecture", "dataset", "augmentation", "normalisation", "seed"}
         return Pretrained(
             name=name,
             method=method,
             architecture=entry["architecture"],
             dataset=entry["dataset"],
+            augmentation=self._augmentation(where, entry),
+            normalisation=entry.get("normalisation", "imagenet"),
             seed=entry.get("seed", 0),
             options=_options(where, source.plugin_module("stages.pretraining", method), entry, fixed),
         )
+
+    def _augmentation(self, where: str, entry: Mapping[str, Any]) -> str:
+        """The entry's own augmentation, or its dataset's."""
+        name = entry.get("augmentation", self.datasets[entry["dataset"]].augmentation)
+        _require(f"{where}.augmentation", "augmentation", name, source.plugins("stages.datasets.augmentations"))
+        return str(name)
 
     def _group(
         self, where: str, group: Mapping[str, Any], methods: Mapping[str, Mapping[str, Any]], known: Iterable[str]
@@ -145,11 +199,13 @@ class Experiment:
             yield Student(
                 name=name,
                 teacher=teacher,
-                live=group.get("teacher", "cached") == "live",
+                learns_from=_learns_from(where, module, label, group.get("teacher", "cached")),
                 label=label,
                 method=method,
                 architecture=architecture,
                 dataset=dataset,
+                augmentation=self._augmentation(where, group),
+                normalisation=group.get("normalisation", "imagenet"),
                 seed=seed,
                 options=options,
             )
@@ -158,15 +214,27 @@ class Experiment:
 def _names_of(group: Mapping[str, Any]) -> dict[str, tuple[str, str, str, int]]:
     """A group's students by name, as (teacher, architecture, method label, seed).
 
-    A student's name holds its teacher's, so a circle of teachers cannot be written down.
+    A student's name holds its teacher's, so a circle of teachers cannot be written down. It names a folder, so that of
+    timm/resnet18 has a dash for the slash.
     """
     return {
-        f"{teacher}--{architecture}--{label}--seed{seed}": (teacher, architecture, label, seed)
+        f"{teacher}--{architecture.replace('/', '-')}--{label}--seed{seed}": (teacher, architecture, label, seed)
         for teacher in group["teachers"]
         for architecture in group["architectures"]
         for label in group["methods"]
         for seed in group.get("seeds", [0])
     }
+
+
+def _learns_from(where: str, module: str, label: str, teacher: str) -> str:
+    needed = source.constant(module, "TEACHER", "embeddings")
+    if needed == "embeddings":
+        return "weights" if teacher == "live" else "embeddings"
+    if teacher == "live":
+        raise ConfigError(
+            f"{where}.teacher: {label} learns from the teacher's {needed}, which are cached; expected cached"
+        )
+    return needed
 
 
 def _dataset(name: str, entry: Mapping[str, Any]) -> Dataset:
@@ -245,6 +313,8 @@ def _schema_message(error: Any) -> str:
         known = error.schema["properties"]
         odd = next(key for key in error.instance if key not in known)
         return f"{where}: {_unknown('key', odd, known)}"
+    if error.validator == "enum":
+        return f"{where}: {_unknown('value', error.instance, error.validator_value)} ({error.schema['description']})"
     if error.validator == "required":
         missing = next(key for key in error.validator_value if key not in error.instance)
         text = error.schema["properties"][missing].get("description", "")

@@ -135,6 +135,15 @@ class Option:
 
 
 @functools.cache
+def constant(module: str, name: str, default: str) -> str:
+    """The text that ``module`` assigns to ``name`` at its top, or ``default``."""
+    for node in tree(module).body:
+        if isinstance(node, ast.Assign) and any(isinstance(to, ast.Name) and to.id == name for to in node.targets):
+            return str(ast.literal_eval(node.value))
+    return default
+
+
+@functools.cache
 def options(module: str) -> dict[str, Option]:
     """The options that ``module`` declares in its dataclass ``Options``, inherited ones first."""
     return {option.name: option for option in _fields(module, "Options")}

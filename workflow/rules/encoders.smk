@@ -1,3 +1,29 @@
+rule fetch_weights:
+    output:
+        weights=with_digest("results/encoders/{encoder}/weights.safetensors"),
+    log:
+        "logs/fetch_weights/{encoder}.log",
+    benchmark:
+        "results/benchmarks/fetch_weights/{encoder}.tsv"
+    wildcard_constraints:
+        encoder=any_of(experiment.fetched),
+    container:
+        get_container("torch")
+    resources:
+        mem_mb=8000,
+        runtime=240,
+    params:
+        checkpoint=lambda wildcards: get_encoder(wildcards).checkpoint,
+        size=lambda wildcards: experiment.datasets[get_encoder(wildcards).dataset].size,
+        entry=lambda wildcards: get_encoder(wildcards).entry,
+        code=get_checkpoint_code,
+        image=get_image("torch"),
+    shell:
+        "OMP_NUM_THREADS={threads} python -m stages.fetch_weights --checkpoint {params.checkpoint}"
+        " --name {wildcards.encoder} --size {params.size} --weights {output.weights[0]}"
+        " --downloads results/downloads --lock checkpoints.lock > {log} 2>&1"
+
+
 rule pretrain:
     input:
         unpack(get_training_input),

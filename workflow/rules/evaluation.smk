@@ -79,6 +79,31 @@ rule cluster:
         " --train {input.train[0]} --val {input.val[0]} --assignments {output.assignments[0]} > {log} 2>&1"
 
 
+rule cluster_teacher:
+    input:
+        train=tracked("results/embeddings/{encoder}/{dataset}-train.h5"),
+    output:
+        assignments=with_digest("results/clusters/{encoder}/{dataset}-k{clusters}.h5"),
+    log:
+        "logs/cluster_teacher/{encoder}/{dataset}-k{clusters}.log",
+    benchmark:
+        "results/benchmarks/cluster_teacher/{encoder}/{dataset}-k{clusters}.tsv"
+    wildcard_constraints:
+        clusters=r"\d+",
+    container:
+        get_container("faiss")
+    resources:
+        gpu=1,
+        mem_mb=16000,
+        runtime=240,
+    params:
+        code=source.fingerprint("stages.cluster"),
+        image=get_image("faiss"),
+    shell:
+        "OMP_NUM_THREADS={threads} python -m stages.cluster --clusters {wildcards.clusters}"
+        " --train {input.train[0]} --assignments {output.assignments[0]} > {log} 2>&1"
+
+
 rule align:
     input:
         assignments=tracked("results/clusters/{encoder}/{dataset}-{evaluation}.h5"),

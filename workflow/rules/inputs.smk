@@ -54,18 +54,24 @@ def get_encoder(wildcards):
 
 
 def get_training_input(wildcards):
-    """The images to train on and, for a student, its teacher: cached embeddings, or weights where it is live."""
+    """The images to train on and, for a student, what it learns from of its teacher."""
     encoder = get_encoder(wildcards)
     files = {"train": get_pack(encoder.dataset, "train")}
     if wildcards.encoder in experiment.students:
-        cached = f"results/embeddings/{encoder.teacher}/{encoder.dataset}-train.h5"
-        weights = f"results/encoders/{encoder.teacher}/weights.safetensors"
-        files["teacher"] = tracked(weights if encoder.live else cached)
+        files["teacher"] = tracked(get_teacher_file(encoder))
     return files
 
 
+def get_teacher_file(student):
+    if student.learns_from == "weights":
+        return f"results/encoders/{student.teacher}/weights.safetensors"
+    if student.learns_from == "assignments":
+        return f"results/clusters/{student.teacher}/{student.dataset}-k{student.options['clusters']}.h5"
+    return f"results/embeddings/{student.teacher}/{student.dataset}-train.h5"
+
+
 def get_teacher_flag(wildcards):
-    return "--teacher-weights" if get_encoder(wildcards).live else "--teacher-embeddings"
+    return f"--teacher-{get_encoder(wildcards).learns_from}"
 
 
 def get_training_options(wildcards):
@@ -75,8 +81,9 @@ def get_training_options(wildcards):
     facts = {
         "method": encoder.method,
         "architecture": encoder.architecture,
-        "augmentation": dataset.augmentation,
+        "augmentation": encoder.augmentation,
         "size": dataset.size,
+        "normalisation": encoder.normalisation,
         "seed": encoder.seed,
         "label": getattr(encoder, "label", encoder.method),
     }
@@ -88,18 +95,22 @@ def get_training_code(wildcards, stage):
     encoder = get_encoder(wildcards)
     package = {"pretrain": "stages.pretraining", "distill": "stages.distillation"}[stage]
     architectures = [encoder.architecture]
-    if getattr(encoder, "live", False):
+    if getattr(encoder, "learns_from", None) == "weights":
         architectures.append(experiment.encoders[encoder.teacher].architecture)
     return source.fingerprint(
         f"stages.{stage}",
         source.plugin_module(package, encoder.method),
-        get_augmentation_module(encoder.dataset),
+        get_augmentation_module(encoder.augmentation),
         *map(get_architecture_module, architectures),
     )
 
 
-def get_augmentation_module(dataset):
-    return source.plugin_module("stages.datasets.augmentations", experiment.datasets[dataset].augmentation)
+def get_checkpoint_code(wildcards):
+    return source.fingerprint("stages.fetch_weights", get_architecture_module(get_encoder(wildcards).architecture))
+
+
+def get_augmentation_module(name):
+    return source.plugin_module("stages.datasets.augmentations", name)
 
 
 def get_architecture_module(architecture):
@@ -113,7 +124,7 @@ def get_augmentation(wildcards):
 def get_embedding_code(wildcards):
     return source.fingerprint(
         "stages.embed",
-        get_augmentation_module(wildcards.dataset),
+        get_augmentation_module(get_augmentation(wildcards)),
         get_architecture_module(get_encoder(wildcards).architecture),
     )
 
@@ -143,7 +154,12 @@ def get_metrics(wildcards):
 
 
 def get_histories(wildcards):
-    return [f"results/encoders/{name}/history.csv" for name in experiment.encoders]
+    return [f"results/encoders/{name}/history.csv" for name in get_trained()]
+
+
+def get_trained():
+    """The encoders that were trained here, and so have a history."""
+    return [name for name in experiment.encoders if name not in experiment.fetched]
 
 
 def get_clustering(wildcards):

@@ -68,7 +68,7 @@ rule plot_training_curves:
     container:
         get_container("faiss")
     params:
-        names=list(experiment.encoders),
+        names=get_trained(),
         code=source.fingerprint("stages.plot"),
         image=get_image("faiss"),
     shell:

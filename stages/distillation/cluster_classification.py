@@ -1,0 +1,47 @@
+"""Cluster classification, CompRess's "CC" (Noroozi et al., "Boosting Self-Supervised Learning via Knowledge Transfer").
+
+The student learns, by cross entropy, which cluster of the teacher's embeddings an image is in, through a linear
+classifier that is thrown away. The recipe is that of CompRess's authors' released run: 16,000 clusters, 100 epochs,
+cosine, Nesterov's momentum, no weight decay on batch norms (here on no vector: biases are left out as well).
+"""
+
+import dataclasses
+from typing import Annotated, Literal
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from stages.architectures import Encoder
+from stages.distillation import Distillation, Setting, teacher_of
+from stages.errors import UserError
+from stages.training.batches import Batch
+from stages.training.recipe import Recipe
+
+TEACHER = "assignments"
+
+
+@dataclasses.dataclass(frozen=True)
+class Options(Recipe):
+    epochs: Annotated[int, "passes over the training images"] = 100
+    learning_rate: Annotated[float, "at its highest"] = 0.1
+    nesterov: Annotated[bool, "Nesterov's form of the momentum"] = True
+    exclude_norm_and_bias: Annotated[bool, "leave vectors, as of batch norms, out of weight decay and trust ratios"] = (
+        True
+    )
+    schedule: Annotated[
+        Literal["step", "cosine"], "step: times gamma after each milestone; cosine: to 0 over all steps"
+    ] = "cosine"
+    clusters: Annotated[int, "k-means clusters of the teacher's embeddings, shared by all its students"] = 16_000
+
+
+class ClusterClassification(Distillation):
+    """Cross entropy with the clusters of the teacher's embeddings."""
+
+    def __init__(self, student: Encoder, setting: Setting, options: Options) -> None:
+        super().__init__(student, setting, options)
+        if setting.clusters != options.clusters:
+            raise UserError(f"--clusters is {options.clusters}, but the teacher's are {setting.clusters}")
+        self.classifier = nn.Linear(student.dimension, setting.clusters)
+
+    def forward(self, batch: Batch) -> Tensor:
+        return F.cross_entropy(self.classifier(self.student(batch.views[0])), teacher_of(batch))

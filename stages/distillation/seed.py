@@ -1,0 +1,70 @@
+"""SEED: "Self-supervised Distillation for Visual Representation" (Fang et al., ICLR 2021).
+
+Like CompRess with one memory bank, the teacher's, and its own temperature for the teacher; and the image's own teacher
+embedding is one more anchor, the first. Three things differ from the authors' code: it compares the output of the
+teacher's self-supervised head, 128-d, where this compares the backbone's embeddings, which is what a cache holds; the
+loss here is the divergence, which is their cross entropy less the teacher's entropy, so the gradient is the same; and
+their memory bank begins with unit vectors, ours with vectors of unit norm in expectation.
+"""
+
+import dataclasses
+from typing import Annotated, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from stages.architectures import Encoder
+from stages.distillation import Distillation, Setting, teacher_of
+from stages.errors import above_zero
+from stages.similarity.queue import AnchorQueue
+from stages.training.batches import Batch
+from stages.training.recipe import Recipe
+
+
+@dataclasses.dataclass(frozen=True)
+class Options(Recipe):
+    epochs: Annotated[int, "passes over the training images"] = 200
+    learning_rate: Annotated[float, "at its highest"] = 0.03
+    schedule: Annotated[
+        Literal["step", "cosine"], "step: times gamma after each milestone; cosine: to 0 over all steps"
+    ] = "cosine"
+    temperature: Annotated[float, "of the student's softmax"] = 0.2
+    teacher_temperature: Annotated[float, "of the teacher's softmax; the authors' code uses 0.0001"] = 0.01
+    queue_length: Annotated[int, "anchors in the memory bank"] = 65_536
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        above_zero(temperature=self.temperature, teacher_temperature=self.teacher_temperature)
+
+
+class SEED(Distillation):
+    """Anchors are the image's own teacher embedding and the teacher's memory bank, read before it is written."""
+
+    def __init__(self, student: Encoder, setting: Setting, options: Options) -> None:
+        super().__init__(student, setting, options)
+        self.temperature, self.teacher_temperature = options.temperature, options.teacher_temperature
+        self.head = nn.Sequential(
+            nn.Linear(student.dimension, student.dimension),
+            nn.ReLU(inplace=True),
+            nn.Linear(student.dimension, setting.teacher_dimension),
+        )
+        self.queue = AnchorQueue(options.queue_length, setting.teacher_dimension)
+
+    def forward(self, batch: Batch) -> Tensor:
+        student = F.normalize(self.head(self.student(batch.views[0])))
+        teacher = F.normalize(teacher_of(batch))
+        self.queue.hold(teacher)
+        return F.kl_div(
+            F.log_softmax(self._logits(student, teacher) / self.temperature, dim=1),
+            F.log_softmax(self._logits(teacher, teacher) / self.teacher_temperature, dim=1),
+            log_target=True,
+            reduction="batchmean",
+        )
+
+    def _logits(self, queries: Tensor, own: Tensor) -> Tensor:
+        """Similarities [B, 1 + K] of each query with its image's own teacher embedding and with the memory bank."""
+        return torch.cat([(queries * own).sum(dim=1, keepdim=True), self.queue.similarities(queries)], dim=1)
+
+    def after_step(self, progress: float) -> None:
+        self.queue.write_held()

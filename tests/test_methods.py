@@ -1,0 +1,57 @@
+"""The experiment that runs every method, and the page that says where each comes from, leave none out."""
+
+import dataclasses
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+from experiment import source
+from experiment.config import Experiment
+
+from stages.training.recipe import Recipe
+
+ROOT = Path(__file__).resolve().parents[1]
+CONFIG = yaml.safe_load((ROOT / "workflow/configs/methods.yaml").read_text())
+PACKAGES = ("stages.pretraining", "stages.distillation")
+
+
+def test_every_method_is_in_the_experiment() -> None:
+    experiment = Experiment(CONFIG)
+    pretrained = {experiment.encoders[name].method for name in experiment.pretrained}
+    distilled = {experiment.student(name).method for name in experiment.students}
+    assert pretrained == set(source.plugins("stages.pretraining"))
+    assert distilled == set(source.plugins("stages.distillation"))
+
+
+def test_it_is_small() -> None:
+    for encoder in Experiment(CONFIG).encoders.values():
+        if encoder.method != "untrained":
+            assert (encoder.options["epochs"], encoder.options["batch_size"]) == (3, 64)
+
+
+def test_every_value_of_an_ablation_is_in_it() -> None:
+    options = [student.options for student in map(Experiment(CONFIG).student, Experiment(CONFIG).students)]
+    ablations = {"anchors": {"queue", "minibatch"}, "divergence": {"kl", "squared"}, "warm_start": {False, True}}
+    for key, values in ablations.items():
+        assert {each[key] for each in options if key in each} == values
+
+
+def test_only_cluster_classification_learns_from_clusters() -> None:
+    experiment = Experiment(CONFIG)
+    students = [experiment.student(name) for name in experiment.students]
+    for student in students:
+        expected = "assignments" if student.method == "cluster-classification" else "embeddings"
+        assert student.learns_from == expected
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_the_page_has_every_method_with_its_own_keys(package: str) -> None:
+    page = (ROOT / "docs/methods.md").read_text()
+    sections = dict(re.findall(r"^### `([a-z0-9-]+)`\n((?:(?!#).*\n)*)", page, flags=re.MULTILINE))
+    shared = {field.name for field in dataclasses.fields(Recipe)}
+    for method in source.plugins(package):
+        assert method in sections, f"docs/methods.md does not describe {method}"
+        for key in source.options(source.plugin_module(package, method)):
+            named = re.search(rf"`{key}[`:]", sections[method])
+            assert key in shared or named, f"docs/methods.md does not name {key} of {method}"
