@@ -50,6 +50,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         train, val = read_pair(arguments.train, arguments.val)
     else:
         train, val = read_embeddings(arguments.train), None
+        if train.split != "train":
+            raise UserError(f"{arguments.train}: holds the {train.split} split; expected the train split")
     points = train.unit()
     queries = val.unit() if val else points[:0]
     seeds = tuple(range(options.seed, options.seed + options.runs))

@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
+COMPARISONS = 2**26
+"""How many pairs of neighbours are compared at once, a byte each."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Options:
     k: Annotated[int, "neighbours that vote; the paper uses 1"] = 1
@@ -105,7 +109,9 @@ def votes(neighbours: "NDArray[np.int64]", random: "np.random.Generator") -> "ND
     """The most frequent of each row's labels [M, k]; of several, a random one."""
     import numpy as np
 
-    counts = (neighbours[:, :, None] == neighbours[:, None, :]).sum(axis=2)
+    # A slice at a time: the comparison of all k with all k of 50,000 queries would take gigabytes at k = 200.
+    slices = np.array_split(neighbours, max(1, neighbours.size * neighbours.shape[1] // COMPARISONS))
+    counts = np.concatenate([(rows[:, :, None] == rows[:, None, :]).sum(axis=2) for rows in slices])
     shuffled = random.random(neighbours.shape)
     # Adding less than one vote at random breaks ties and nothing else: first one label, then all its copies, win.
     first = np.argmax(counts + shuffled, axis=1)

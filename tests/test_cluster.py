@@ -150,3 +150,10 @@ def test_the_program_refuses_a_collapsed_encoder(make_embeddings: Make, tmp_path
     assignments = tmp_path / "clusters.h5"
     done = program("cluster", *flags({"train": train, "val": val, "assignments": assignments, "clusters": 4}))
     assert_refused(done, train, "4 clusters", "1 distinct", "collapsed", folder=tmp_path, before=before)
+
+
+def test_the_val_split_alone_is_not_clustered(one_hot_pair: tuple[Path, Path], tmp_path: Path) -> None:
+    arguments = flags({"train": one_hot_pair[1], "clusters": 3, "assignments": tmp_path / "clusters.h5"})
+    with pytest.raises(UserError, match=r"val\.h5: holds the val split; expected the train split"):
+        cluster.main(arguments)
+    assert not (tmp_path / "clusters.h5").exists()

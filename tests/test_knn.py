@@ -210,3 +210,10 @@ def test_the_program_refuses_a_vector_of_nan(make_embeddings: Make, tmp_path: Pa
     before = set(tmp_path.rglob("*"))
     done = program("knn", *flags({"train": train, "val": val, "metrics": tmp_path / "knn.json"}))
     assert_refused(done, train, "row 2", "nan", "non-zero", folder=tmp_path, before=before)
+
+
+def test_votes_are_the_same_however_many_are_counted_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    neighbours = np.random.default_rng(1).integers(0, 4, size=(101, 7))
+    whole = knn.votes(neighbours, np.random.default_rng(2))
+    monkeypatch.setattr(knn, "COMPARISONS", 100)
+    assert np.array_equal(knn.votes(neighbours, np.random.default_rng(2)), whole)
