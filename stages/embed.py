@@ -68,7 +68,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             dataset=pack.name,
             split=pack.split,
             dataset_fingerprint=pack.fingerprint,
-            transform=f"{augmentation.transform} at {card.contract.size}",
+            transform=f"{augmentation.transform} at {card.contract.size}, {card.contract.interpolation}",
         ) as write:
             start = 0
             for embeddings in itertools.chain([first], batches):
@@ -97,7 +97,9 @@ def embedded(
     from stages.datasets.views import CenterViews
     from stages.progress import track
 
-    loader = DataLoader(CenterViews(pack, augmentation), batch_size=batch_size, num_workers=workers)
+    loader = DataLoader(
+        CenterViews(pack, augmentation, encoder.contract.interpolation), batch_size=batch_size, num_workers=workers
+    )
     with torch.inference_mode():
         title = f"embedding {pack.name}-{pack.split}"
         for images in track(loader, title, total=len(loader), unit="batches"):

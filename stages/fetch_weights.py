@@ -47,7 +47,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     from stages.artifacts.weights import EncoderCard, InputContract, save_weights
     from stages.checkpoints import layouts
 
-    contract = InputContract.named(size, entry.normalisation)
+    contract = InputContract.named(size, entry.normalisation, entry.interpolation)
     encoder = architectures.build(entry.architecture, contract)
 
     file = obtain(entry, arguments.downloads, arguments.mirror)

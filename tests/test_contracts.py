@@ -5,18 +5,22 @@ import re
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import yaml
 from experiment.config import SCHEMA, ConfigError, Experiment
 from torch import Tensor
+from torchvision.transforms import v2
 
-from stages import architectures, distill, pretrain
+from stages import architectures, distill, embed, fetch_dataset, pretrain
 from stages.architectures import Backbone, Encoder
 from stages.artifacts.embeddings import read_embeddings
-from stages.artifacts.weights import NORMALISATIONS, EncoderCard, InputContract, read_card
-from tests.conftest import card
-from tests.project import TINY, Project
+from stages.artifacts.weights import NORMALISATIONS, EncoderCard, InputContract, read_card, save_weights
+from stages.datasets.augmentations import to_float
+from stages.datasets.packed import read_pack
+from tests.conftest import card, flags
+from tests.project import TINY, Project, write_numerals
 from tests.training_fixtures import Training, embedded_by
 
 pytest_plugins = ["tests.training_fixtures"]
@@ -164,3 +168,26 @@ def test_an_edit_of_one_groups_normalisation_changes_its_students_commands_alone
     assert after[name] == before[name].replace("--normalisation imagenet", "--normalisation half")
     assert "--architecture timm/test_vit " in after[name]
     assert f"--weights results/encoders/{name}/weights.safetensors" in after[name]
+
+
+@pytest.mark.parametrize("mode", ["bilinear", "bicubic"])
+def test_the_evaluation_view_is_resized_as_the_contract_says(mode: str, tmp_path: Path) -> None:
+    """The whole way, from the weights file through the embed stage."""
+    write_numerals(tmp_path / "numerals", train=2, val=1)
+    packs = {split: tmp_path / f"{split}.h5" for split in ("train", "val")}
+    paths = [*flags({"train": packs["train"], "val": packs["val"], "path": tmp_path / "numerals"})]
+    fetch_dataset.main(["--source", "folder", "--name", "numerals", *paths])
+    contract = InputContract(16, interpolation=mode)
+    torch.manual_seed(0)
+    encoder = architectures.build("resnet18_x0.125", contract)
+    weights, cache = tmp_path / "weights.safetensors", tmp_path / "embeddings.h5"
+    save_weights(weights, encoder.backbone.state_dict(), EncoderCard("e", "resnet18_x0.125", 64, contract, {}))
+    embed.main([*flags({"weights": weights, "augmentation": "crop-flip", "images": packs["val"], "embeddings": cache})])
+    found = read_embeddings(cache)
+    assert found.card.contract == contract
+    assert found.transform.endswith(mode)
+    resize = v2.Compose([v2.Resize(18, interpolation=v2.InterpolationMode(mode), antialias=True), v2.CenterCrop(16)])
+    views = torch.stack([to_float(resize(read_pack(packs["val"]).image(row))) for row in range(5)])
+    with torch.inference_mode():
+        expected = encoder.eval()(views)
+    torch.testing.assert_close(torch.from_numpy(np.array(found.vectors)).float(), expected, rtol=2e-3, atol=2e-3)

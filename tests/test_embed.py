@@ -130,7 +130,7 @@ def test_both_splits_belong_together_and_tell_where_they_come_from(
     pack = read_pack(digits.train)
     assert train.dataset_fingerprint == val.dataset_fingerprint == pack.fingerprint
     assert train.weights == val.weights == digest_of(weights)
-    assert train.transform == val.transform == "resize 256/224, centre crop at 32"
+    assert train.transform == val.transform == "resize 256/224, centre crop at 32, bilinear"
     assert (train.split, val.split, train.dataset, train.classes) == ("train", "val", "digits", pack.classes)
     assert train.card == val.card == card()
     assert (train.vectors.shape, val.vectors.shape) == ((1347, 64), (450, 64))

@@ -59,6 +59,7 @@ def write_catalogue(path: Path, server: FileServer, **changes: Any) -> Path:
         "dimension": 64,
         "size": 48,
         "normalisation": "swav",
+        "interpolation": "bicubic",
         **changes,
     }
     lines = [f"{key} = {json.dumps(value)}" for key, value in table.items() if value is not None]
@@ -118,7 +119,7 @@ def test_the_card_says_where_it_is_from(server: FileServer, arguments: dict[str,
     fetch(arguments)
     card = load_weights(tmp_path / "weights.safetensors")[1]
     assert (card.name, card.architecture, card.dimension) == ("mine", RESNET, 64)
-    assert card.contract == InputContract(32, *NORMALISATIONS["swav"])
+    assert card.contract == InputContract(32, *NORMALISATIONS["swav"], "bicubic")
     assert card.origin == {
         "way": "fetch",
         "method": "dino",

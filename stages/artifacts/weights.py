@@ -32,11 +32,13 @@ class InputContract:
     size: int
     mean: tuple[float, float, float] = IMAGENET_MEAN
     std: tuple[float, float, float] = IMAGENET_STD
+    interpolation: str = "bilinear"
+    """By which images are brought to ``size`` for evaluation: bilinear or bicubic."""
 
     @classmethod
-    def named(cls, size: int, normalisation: str) -> "InputContract":
+    def named(cls, size: int, normalisation: str, interpolation: str = "bilinear") -> "InputContract":
         """The contract of ``size`` pixels under one of `NORMALISATIONS`."""
-        return cls(size, *NORMALISATIONS[normalisation])
+        return cls(size, *NORMALISATIONS[normalisation], interpolation)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,7 +62,9 @@ class EncoderCard:
         fields = json.loads(text)
         contract = fields.pop("contract")
         return cls(
-            contract=InputContract(contract["size"], tuple(contract["mean"]), tuple(contract["std"])),
+            contract=InputContract(
+                contract["size"], tuple(contract["mean"]), tuple(contract["std"]), contract["interpolation"]
+            ),
             **fields,
         )
 

@@ -27,6 +27,8 @@ class Entry:
     size: int
     normalisation: str
     """A name in `stages.artifacts.weights`."""
+    interpolation: str = "bilinear"
+    """By which its authors bring images to ``size`` for evaluation: bilinear or bicubic."""
     dataset: str = "imagenet"
     file: str = ""
     """The file's name here; if empty, that in the URL."""

@@ -30,7 +30,7 @@ class Augmentation:
         """Crops, float32 [B, 3, size, size] in 0..1, to augmented crops of the same shape and range."""
         return images
 
-    def center(self, image: Tensor) -> Tensor:
+    def center(self, image: Tensor, interpolation: str = "bilinear") -> Tensor:
         """A decoded image, uint8 [3, H, W], to its evaluation view, uint8 [3, size, size]."""
         raise NotImplementedError
 

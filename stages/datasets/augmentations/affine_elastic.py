@@ -35,10 +35,11 @@ class AffineElastic(Augmentation):
     """The largest standard deviation of the noise."""
 
     def sample(self, image: Tensor, view: int = 0) -> Tensor:
-        return transforms.resize(image, [self.size, self.size], antialias=True)
+        return self.center(image)
 
-    def center(self, image: Tensor) -> Tensor:
-        return self.sample(image)
+    def center(self, image: Tensor, interpolation: str = "bilinear") -> Tensor:
+        mode = transforms.InterpolationMode(interpolation)
+        return transforms.resize(image, [self.size, self.size], interpolation=mode, antialias=True)
 
     def batch(self, images: Tensor, view: int = 0) -> Tensor:
         moved = F.grid_sample(images, self._grid(images), mode="bilinear", padding_mode="zeros", align_corners=False)

@@ -22,6 +22,7 @@ class CropFlip(Augmentation):
         crop = self.crop(image)
         return F.horizontal_flip(crop) if torch.rand(()) < 0.5 else crop
 
-    def center(self, image: Tensor) -> Tensor:
-        resized = F.resize(image, [round(self.size * 256 / 224)], antialias=True)
+    def center(self, image: Tensor, interpolation: str = "bilinear") -> Tensor:
+        mode = F.InterpolationMode(interpolation)
+        resized = F.resize(image, [round(self.size * 256 / 224)], interpolation=mode, antialias=True)
         return F.center_crop(resized, [self.size, self.size])
