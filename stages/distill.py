@@ -2,12 +2,13 @@
 
     python -m stages.distill --method compress-2q --name student --architecture mobilenet_v2 --train train.h5 \\
         --teacher-embeddings teacher-train.h5 --augmentation affine-elastic --size 32 --epochs 40 \\
-        --weights weights.safetensors --history history.csv --checkpoints checkpoints
+        --weights weights.safetensors --heads heads.safetensors --history history.csv --checkpoints checkpoints
 
 With --teacher-embeddings the teacher has seen each image once, unaugmented; with --teacher-weights it sees the same
 augmented view as the student, at the cost of its forward pass; methods that learn from the clusters of the teacher's
-embeddings take --teacher-assignments. Killed or asked to terminate, it goes on from its last checkpoint when started
-again with the same arguments, and ends with the weights of an unbroken run.
+embeddings take --teacher-assignments, and those that run the teacher's networks --teacher-weights and --teacher-heads
+together. Killed or asked to terminate, it goes on from its last checkpoint when started again with the same arguments,
+and ends with the weights of an unbroken run.
 """
 
 from collections.abc import Sequence
@@ -15,11 +16,19 @@ from pathlib import Path
 
 from stages.command_line import add_plugin, parser_of, read_options, run
 
+TAKEN: dict[str, tuple[tuple[str, ...], ...]] = {
+    "embeddings": (("embeddings",), ("weights",)),
+    "assignments": (("assignments",),),
+    "networks": (("weights", "heads"),),
+}
+"""By which files a method can be given its teacher, by what it learns from."""
+
 
 def main(argv: Sequence[str] | None = None) -> None:
     import dataclasses
 
     from stages import architectures, distillation, plugins
+    from stages.artifacts.heads import save_heads
     from stages.artifacts.weights import EncoderCard, InputContract, save_weights
     from stages.datasets import augmentations
     from stages.datasets.packed import read_pack
@@ -31,29 +40,37 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     parser = parser_of(__doc__)
     add_training_arguments(parser)
-    either = parser.add_mutually_exclusive_group(required=True)
+    either = parser.add_mutually_exclusive_group()
     either.add_argument("--teacher-embeddings", type=Path, help="the teacher's cache of the same train split")
     either.add_argument("--teacher-weights", type=Path, help="the teacher's weights, to embed every augmented view")
     either.add_argument("--teacher-assignments", type=Path, help="the clusters of the teacher's train embeddings")
+    parser.add_argument("--teacher-heads", type=Path, help="with its weights, what else its training has left")
     method = add_plugin(parser, argv, distillation, "method")
     arguments = parser.parse_args(argv)
-    clustered = getattr(method, "TEACHER", "embeddings") == "assignments"
-    if clustered != (arguments.teacher_assignments is not None):
-        flags = "--teacher-assignments" if clustered else "--teacher-embeddings or --teacher-weights"
-        parser.error(f"{arguments.method} takes its teacher by {flags}")
+    kind = getattr(method, "TEACHER", "embeddings")
+    files = ("embeddings", "weights", "assignments", "heads")
+    given = {name for name in files if getattr(arguments, f"teacher_{name}") is not None}
+    if given not in map(set, TAKEN[kind]):
+        ways = (" and ".join(f"--teacher-{name}" for name in way) for way in TAKEN[kind])
+        parser.error(f"{arguments.method} takes its teacher by {' or '.join(ways)}")
 
     options = read_options(method.Options, arguments)
     pack = read_pack(arguments.train)
     augmentation = augmentations.named(arguments.augmentation, arguments.size)
     teacher = teacher_from(
-        arguments.teacher_embeddings, arguments.teacher_weights, arguments.teacher_assignments, pack, arguments.size
+        arguments.teacher_embeddings,
+        arguments.teacher_weights,
+        arguments.teacher_assignments,
+        pack,
+        arguments.size,
+        arguments.teacher_heads,
     )
     training = run_of(arguments, options, pack, teacher.identity)
 
     seed_here(arguments.seed)
     student = architectures.build(arguments.architecture, InputContract.named(arguments.size, arguments.normalisation))
     objective = plugins.class_in(method, distillation.Distillation)(
-        student, distillation.Setting(teacher.card.dimension, len(pack), teacher.clusters), options
+        student, distillation.Setting(teacher.card.dimension, len(pack), teacher.clusters, teacher.networks), options
     )
     teacher.to(training.device)
 
@@ -91,6 +108,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         },
     )
     save_weights(arguments.weights, student.backbone.state_dict(), card)
+    save_heads(arguments.heads, objective.heads(), arguments.weights)
     write_history(arguments.history, history)
     training.checkpoint.remove()
 

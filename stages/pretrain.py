@@ -2,7 +2,7 @@
 
     python -m stages.pretrain --method simclr --name teacher --architecture resnet18 --train train.h5 \\
         --augmentation affine-elastic --size 32 --epochs 60 \\
-        --weights weights.safetensors --history history.csv --checkpoints checkpoints
+        --weights weights.safetensors --heads heads.safetensors --history history.csv --checkpoints checkpoints
 
 Killed or asked to terminate, it goes on from its last checkpoint when started again with the same arguments, and ends
 with the weights of an unbroken run.
@@ -15,6 +15,7 @@ from stages.command_line import add_plugin, parser_of, read_options, run
 
 def main(argv: Sequence[str] | None = None) -> None:
     from stages import architectures, plugins, pretraining
+    from stages.artifacts.heads import save_heads
     from stages.artifacts.weights import EncoderCard, InputContract, save_weights
     from stages.datasets import augmentations
     from stages.datasets.packed import read_pack
@@ -66,6 +67,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         },
     )
     save_weights(arguments.weights, encoder.backbone.state_dict(), card)
+    save_heads(arguments.heads, objective.heads(), arguments.weights)
     write_history(arguments.history, history)
     training.checkpoint.remove()
 

@@ -10,9 +10,9 @@ from torch import Tensor
 from stages import architectures
 from stages.artifacts.weights import InputContract
 from stages.errors import UserError
-from stages.pretraining.byol import BYOL, Options, rising
+from stages.pretraining.byol import BYOL, Options
 from stages.training.batches import Batch
-from stages.training.momentum import follow, frozen_redraw
+from stages.training.momentum import follow, frozen_redraw, rising
 from stages.training.optimizers import optimizer_of
 from tests.training_fixtures import ARCHITECTURE, SIZE, images_seeded
 

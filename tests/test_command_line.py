@@ -59,6 +59,7 @@ class Options:
     last: Annotated[bool, "with the last"] = False
     schedule: Annotated[Literal["step", "cosine"], "which"] = "step"
     milestones: Annotated[tuple[int, ...], "when"] = (90, 120)
+    views: Annotated[tuple[str, ...], "of what"] = ("near", "far")
     folder: Annotated[str, "where"] = ""
 
 
@@ -78,6 +79,8 @@ def parsed(*argv: str) -> Options:
         (["--schedule", "cosine"], {"schedule": "cosine"}),
         (["--milestones", "1", "2", "3"], {"milestones": (1, 2, 3)}),
         (["--milestones"], {"milestones": ()}),
+        (["--views", "far"], {"views": ("far",)}),
+        (["--views"], {"views": ()}),
         (["--folder", "a b"], {"folder": "a b"}),
     ],
 )
@@ -109,7 +112,14 @@ def test_help_shows_every_default_as_it_would_be_typed(capsys: pytest.CaptureFix
     with pytest.raises(SystemExit):
         parsed("--help")
     text = " ".join(capsys.readouterr().out.split())
-    for part in ("100% of them", "(default: 0.5)", "(default: false)", "(default: step)", "(default: 90 120)"):
+    for part in (
+        "100% of them",
+        "(default: 0.5)",
+        "(default: false)",
+        "(default: step)",
+        "(default: 90 120)",
+        "(default: near far)",
+    ):
         assert part in text
 
 

@@ -30,8 +30,10 @@ from tests.training_fixtures import (
     batch_of,
     images_seeded,
     learns_clusters,
+    learns_from,
     naive_similarity_kl,
     naive_squared_difference,
+    networks_seeded,
     tiny_options,
 )
 
@@ -56,9 +58,16 @@ def one_hot(*rows: int) -> Tensor:
     return F.pad(torch.eye(IMAGES)[list(rows)], (0, 48 - IMAGES)).view(len(rows), 3, 4, 4)
 
 
-def step(objective: Distillation, optimizer: torch.optim.Optimizer, images: Tensor, teacher: Tensor) -> Tensor:
+def batch_for(objective: Distillation, images: Tensor, teacher: Tensor | None) -> Batch:
+    """A batch of as many views as the method wants: the images, and mirrored ones."""
+    views = (images, images.flip(-1))[: objective.views]
+    assert len(views) == objective.views
+    return dataclasses.replace(batch_of(images, teacher), views=views)
+
+
+def step(objective: Distillation, optimizer: torch.optim.Optimizer, images: Tensor, teacher: Tensor | None) -> Tensor:
     """One step as the loop takes it; returns the loss."""
-    loss: Tensor = objective(batch_of(images, teacher))
+    loss: Tensor = objective(batch_for(objective, images, teacher))
     optimizer.zero_grad()
     loss.backward()
     optimizer.step()
@@ -167,13 +176,16 @@ def test_without_momentum_there_is_no_key_student_and_the_anchors_are_its_own() 
 
 def objective_of(method: str, student: nn.Module, seed: int = 1, **changed: object) -> Distillation:
     module = plugins.module(distillation, "method", method)
-    setting = Setting(TEACHER, IMAGES, CLUSTERS if learns_clusters(method) else 0)
+    networks = networks_seeded(seed) if learns_from(method) == "networks" else None
+    setting = Setting(TEACHER, IMAGES, CLUSTERS if learns_clusters(method) else 0, networks)
     torch.manual_seed(seed)
     return plugins.class_in(module, Distillation)(student, setting, module.Options(**tiny_options(method), **changed))
 
 
-def said_by_the_teacher(method: str, seed: int, count: int) -> Tensor:
-    """What a method learns from: embeddings, or clusters."""
+def said_by_the_teacher(method: str, seed: int, count: int) -> Tensor | None:
+    """What a batch holds for a method to learn from: embeddings, or clusters; nothing, if it runs the networks."""
+    if learns_from(method) == "networks":
+        return None
     if learns_clusters(method):
         return torch.randint(CLUSTERS, (count,), generator=torch.Generator().manual_seed(seed))
     return teacher_seeded(seed, count)
@@ -186,7 +198,7 @@ COMPRESS = ("compress-1q", "compress-2q")
 @pytest.mark.parametrize("method", METHODS)
 def test_every_parameter_of_the_student_gets_a_gradient(method: str) -> None:
     objective = objective_of(method, encoder()).train()
-    objective(batch_of(images_seeded(0, 6), said_by_the_teacher(method, 0, 6))).backward()
+    objective(batch_for(objective, images_seeded(0, 6), said_by_the_teacher(method, 0, 6))).backward()
     assert all(parameter.grad is not None and parameter.grad.any() for parameter in objective.student.parameters())
 
 
@@ -230,7 +242,7 @@ def test_a_checkpoint_of_the_objective_is_all_of_its_state(method: str) -> None:
 @pytest.mark.parametrize("method", METHODS)
 def test_an_objective_can_be_copied_in_the_middle_of_a_step(method: str) -> None:
     objective = objective_of(method, encoder()).train()
-    objective(batch_of(images_seeded(0, 6), said_by_the_teacher(method, 0, 6))).backward()
+    objective(batch_for(objective, images_seeded(0, 6), said_by_the_teacher(method, 0, 6))).backward()
     other = copy.deepcopy(objective)
     for each in (objective, other):
         each.after_step(0.5)
@@ -249,7 +261,7 @@ def trained(objective: Distillation, folder: Path, method: str, *, broken_at: in
             if number == broken_at:
                 raise OSError("the file system is gone")
             size = 6 if number % 3 == 2 else 7
-            batch = batch_of(images_seeded(number, size), said_by_the_teacher(method, number, size))
+            batch = batch_for(objective, images_seeded(number, size), said_by_the_teacher(method, number, size))
             indices = torch.randperm(IMAGES, generator=torch.Generator().manual_seed(number))[:size]
             yield dataclasses.replace(batch, indices=indices)
 
@@ -361,6 +373,7 @@ def distilled(
     small_splits: tuple[Path, Path],
     teacher_cache: Path,
     teacher_clusters: Path,
+    byol_teacher: Training,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Callable[[str], Training]:
     """A student by a method, on 153 real digits, once."""
@@ -368,11 +381,17 @@ def distilled(
 
     def distil(method: str) -> Training:
         if method not in done:
-            teacher = (
-                {"teacher_assignments": teacher_clusters}
-                if learns_clusters(method)
-                else {"teacher_embeddings": teacher_cache}
-            )
+            teacher: dict[str, object] = {
+                "embeddings": {"teacher_embeddings": teacher_cache},
+                "assignments": {"teacher_assignments": teacher_clusters},
+                # With a recipe for few steps, which the others have by default.
+                "networks": {
+                    "teacher_weights": byol_teacher.weights,
+                    "teacher_heads": byol_teacher.heads,
+                    "optimizer": "sgd",
+                    "warmup_epochs": 0,
+                },
+            }[learns_from(method)]
             small = {**tiny_options(method), "train": small_splits[0], **teacher}
             brief = {"method": method, "epochs": 8, "batch_size": 32, "learning_rate": 0.02}
             done[method] = Training(tmp_path_factory.mktemp(method), "distill", {**brief, **small})
@@ -392,7 +411,7 @@ def test_only_the_backbone_is_in_the_saved_weights(method: str, distilled: Calla
         "method": method,
         "dataset": "digits",
         "seed": 0,
-        "teacher": "encoder",
+        "teacher": "byol" if learns_from(method) == "networks" else "encoder",
     }
 
 
@@ -456,7 +475,7 @@ def test_the_methods_are_the_files() -> None:
     files = {path.stem for path in Path(str(distillation.__file__)).parent.glob("*.py")} - {"__init__"}
     assert sorted(name.replace("_", "-") for name in files) == METHODS
     assert {"cluster-classification", "compress-1q", "compress-2q", "crd", "pkt"} <= set(METHODS)
-    assert {"regression", "regression-bn", "seed", "simreg"} <= set(METHODS)
+    assert {"regression", "regression-bn", "seed", "simdis-off", "simreg"} <= set(METHODS)
 
 
 @pytest.mark.parametrize(("name", "nearest"), [("compres-2q", "compress-2q"), ("regresion-bn", "regression-bn")])

@@ -17,11 +17,14 @@ from typing import Any
 import pytest
 import torch
 from experiment import source
+from lightly.models.modules.heads import BYOLProjectionHead
 from torch import Tensor, nn
 
-from stages import cluster, embed, fetch_dataset, pretrain
+from stages import architectures, cluster, embed, fetch_dataset, pretrain
+from stages.artifacts.weights import InputContract
 from stages.datasets.packed import PackedImages, read_pack
 from stages.training.batches import Batch
+from stages.training.networks import Networks, Projecting
 
 ARCHITECTURE = "resnet18_x0.25"
 DIMENSION = 128
@@ -42,6 +45,10 @@ class Training:
         return self.folder / "weights.safetensors"
 
     @property
+    def heads(self) -> Path:
+        return self.folder / "heads.safetensors"
+
+    @property
     def history(self) -> Path:
         return self.folder / "history.csv"
 
@@ -51,7 +58,12 @@ class Training:
 
     @property
     def argv(self) -> list[str]:
-        files = {"weights": self.weights, "history": self.history, "checkpoints": self.checkpoint.parent}
+        files = {
+            "weights": self.weights,
+            "heads": self.heads,
+            "history": self.history,
+            "checkpoints": self.checkpoint.parent,
+        }
         flags = {"name": "encoder", "architecture": ARCHITECTURE, "augmentation": "crop-flip", "size": SIZE}
         every = {**flags, **files, **self.options}
         return [text for name, value in every.items() for text in (f"--{name.replace('_', '-')}", str(value))]
@@ -148,7 +160,20 @@ def teacher_cache(untrained_teacher: Path, small_splits: tuple[Path, Path]) -> P
     return embedded_by(untrained_teacher, small_splits[0], untrained_teacher.parent / "teacher-train.h5")
 
 
+@pytest.fixture(scope="session")
+def byol_teacher(small_splits: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -> Training:
+    """A teacher by BYOL, with its heads."""
+    recipe = {"epochs": 2, "batch_size": 32, "optimizer": "sgd", "learning_rate": 0.05, "warmup_epochs": 0}
+    heads = {"hidden_dimension": 16, "projection_dimension": PROJECTION}
+    options = {"method": "byol", "name": "byol", "train": small_splits[0], **recipe, **heads}
+    training = Training(tmp_path_factory.mktemp("byol"), "pretrain", options)
+    pretrain.main(training.argv)
+    return training
+
+
 CLUSTERS = 6
+PROJECTION = 6
+"""Outputs of the projectors of a teacher's networks."""
 
 
 @pytest.fixture(scope="session")
@@ -181,13 +206,32 @@ def tiny_options(method: str) -> dict[str, int]:
     """Options that make a distillation method small enough for 24 images."""
     known = source.options(source.plugin_module("stages.distillation", method))
     small = {"queue_length": 13, "negatives": 7, "dimension": 5, "clusters": CLUSTERS}
+    small |= {"hidden_dimension": 16, "projection_dimension": 8}
     return {name: value for name, value in small.items() if name in known}
+
+
+def learns_from(method: str) -> str:
+    """What of its teacher a distillation method learns from: embeddings, assignments or networks."""
+    return source.constant(source.plugin_module("stages.distillation", method), "TEACHER", "embeddings")
 
 
 def learns_clusters(method: str) -> bool:
     """Whether a distillation method learns from the teacher's clusters, not from its embeddings."""
-    module = source.plugin_module("stages.distillation", method)
-    return source.constant(module, "TEACHER", "embeddings") == "assignments"
+    return learns_from(method) == "assignments"
+
+
+def networks_seeded(seed: int) -> Networks:
+    """A teacher's networks, as different from each other as from those of another seed, and with used statistics."""
+    torch.manual_seed(seed)
+    online, target = (
+        Projecting(
+            architectures.build("resnet18_x0.125", InputContract(SIZE)), BYOLProjectionHead(64, 16, PROJECTION)
+        ).train()
+        for _ in range(2)
+    )
+    for network in (online, target):
+        network(images_seeded(seed, 9))
+    return Networks(online, target, PROJECTION)
 
 
 def images_seeded(seed: int, count: int, size: int = SIZE) -> Tensor:

@@ -82,7 +82,7 @@ def read_card(path: Path) -> EncoderCard:
     """The card alone, without reading the tensors."""
     from safetensors import safe_open
 
-    with _refusing_damage(path), safe_open(path, framework="numpy") as file:
+    with refusing_damage(path), safe_open(path, framework="numpy") as file:
         metadata = file.metadata() or {}
     if "encoder" not in metadata:
         raise UserError(f"{path}: has no encoder card; expected a weights file written by pretrain, distill or fetch")
@@ -94,7 +94,7 @@ def load_weights(path: Path) -> tuple[dict[str, "torch.Tensor"], EncoderCard]:
     from safetensors.torch import load_file
 
     card = read_card(path)
-    with _refusing_damage(path):
+    with refusing_damage(path):
         return load_file(path), card
 
 
@@ -104,13 +104,13 @@ def digest_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-class _refusing_damage:  # noqa: N801 (reads as a context manager function)
+class refusing_damage:  # noqa: N801 (reads as a context manager function)
     """Turn safetensors' errors about a damaged file into one line that names it."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, kind: str = "weights") -> None:
         self.path = path
         if not path.exists():
-            raise UserError(f"{path}: no such weights file")
+            raise UserError(f"{path}: no such {kind} file")
 
     def __enter__(self) -> None:
         return None

@@ -1,7 +1,8 @@
 """Ways to train a student from a teacher, one module a method, each with ``Options`` and a `Distillation`.
 
-A method learns from the teacher's embeddings, unless its module says ``TEACHER = "assignments"``: then from the
-clusters of the teacher's embeddings, of which its options name the number, ``clusters``.
+A method learns from the teacher's embeddings, unless its module says otherwise. ``TEACHER = "assignments"``: from the
+clusters of the teacher's embeddings, of which its options name the number, ``clusters``. ``TEACHER = "networks"``: from
+the networks that the teacher was trained with, which the method runs itself.
 """
 
 import dataclasses
@@ -11,6 +12,7 @@ from torch import Tensor
 
 from stages.architectures import Encoder
 from stages.training.batches import Batch
+from stages.training.networks import Networks
 from stages.training.objective import Objective
 
 
@@ -18,12 +20,14 @@ from stages.training.objective import Objective
 class Setting:
     """What a method may need to know beside its options: the teacher's embedding dimension, the training images.
 
-    ``clusters`` is their number where the teacher is known by its clusters, else 0.
+    ``clusters`` is their number where the teacher is known by its clusters, else 0; ``networks`` are the teacher's
+    where the method runs them itself.
     """
 
     teacher_dimension: int
     images: int
     clusters: int = 0
+    networks: Networks | None = None
 
 
 class Distillation(Objective):

@@ -7,7 +7,6 @@ its own to the batch norms, and the target network keeps its own batch-norm stat
 """
 
 import dataclasses
-import math
 from typing import Annotated, Literal
 
 import torch
@@ -19,8 +18,10 @@ from stages.architectures import Encoder
 from stages.errors import UserError, at_least
 from stages.pretraining import Pretraining
 from stages.training.batches import Batch
-from stages.training.momentum import follow, frozen, frozen_redraw
+from stages.training.momentum import follow, frozen, frozen_redraw, rising
 from stages.training.recipe import Recipe
+
+HEADS = "networks"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,7 +84,11 @@ class BYOL(Pretraining):
         follow(self.target_encoder, self.encoder, momentum)
         follow(self.target_projector, self.projector, momentum)
 
-
-def rising(momentum: float, progress: float) -> float:
-    """From ``momentum`` at the start to 1 at the end, as half a cosine (BYOL, appendix J)."""
-    return 1 - (1 - momentum) * (math.cos(math.pi * progress) + 1) / 2
+    def heads(self) -> dict[str, Tensor]:
+        """The projector and the target network, by which `stages.training.networks` makes a teacher of the encoder."""
+        parts = {
+            "projector": self.projector,
+            "target_backbone": self.target_encoder.backbone,
+            "target_projector": self.target_projector,
+        }
+        return {f"{name}.{key}": value for name, part in parts.items() for key, value in part.state_dict().items()}

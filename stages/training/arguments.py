@@ -38,6 +38,9 @@ def add_training_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--workers", type=int, default=0, help="processes that read images ahead (default: 0, none)")
     parser.add_argument("--weights", type=Path, required=True, help="the encoder's weights to write")
     parser.add_argument(
+        "--heads", type=Path, required=True, help="what else of its training a later method may need, to write"
+    )
+    parser.add_argument(
         "--history", type=Path, required=True, help="the CSV to write: loss, learning rate and speed per epoch"
     )
     parser.add_argument("--checkpoints", type=Path, required=True, help="folder for the state of an unfinished run")
@@ -47,7 +50,7 @@ def add_training_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--checkpoint-key", default="", help="go on only from a state saved under the same key")
 
 
-PLACES = {"weights", "history", "checkpoints", "checkpoint_seconds", "workers"}
+PLACES = {"weights", "heads", "history", "checkpoints", "checkpoint_seconds", "workers"}
 """Arguments that say where and how, not what: a run may go on under others."""
 
 

@@ -1,6 +1,7 @@
 """Networks that are moving averages of others, as key encoders and target networks are."""
 
 import copy
+import math
 from typing import TypeVar
 
 import torch
@@ -34,3 +35,8 @@ def follow(average: nn.Module, module: nn.Module, momentum: float) -> None:
     averages: list[torch.Tensor] = list(average.parameters())
     newest: list[torch.Tensor] = list(module.parameters())
     torch._foreach_lerp_(averages, newest, 1 - momentum)
+
+
+def rising(momentum: float, progress: float) -> float:
+    """From ``momentum`` at the start to 1 at the end, as half a cosine (BYOL, appendix J)."""
+    return 1 - (1 - momentum) * (math.cos(math.pi * progress) + 1) / 2

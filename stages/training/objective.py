@@ -18,5 +18,9 @@ class Objective(nn.Module):
         """The loss of a batch, a scalar."""
         raise NotImplementedError
 
+    def heads(self) -> dict[str, Tensor]:
+        """What a later method may need of the trained encoder beside its backbone, such as a projector."""
+        return {}
+
     def after_step(self, progress: float) -> None:
         """What follows an optimizer step: moving averages, writing to memory banks; ``progress`` runs from 0 to 1."""

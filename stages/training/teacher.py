@@ -1,4 +1,4 @@
-"""The frozen teacher: by its cached embeddings, live, or by the clusters of its embeddings."""
+"""The frozen teacher: by its cached embeddings, live, by the clusters of its embeddings, or by its networks."""
 
 from pathlib import Path
 from typing import Protocol
@@ -9,29 +9,36 @@ from torch import Tensor
 from stages import architectures
 from stages.artifacts.assignments import Assignments, read_assignments
 from stages.artifacts.embeddings import Embeddings, read_embeddings
+from stages.artifacts.heads import load_heads
 from stages.artifacts.weights import EncoderCard, digest_of, load_weights
 from stages.datasets.packed import PackedImages
 from stages.errors import UserError
 from stages.training.batches import Batch
+from stages.training.networks import Networks, networks_from
 
 
 class Teacher(Protocol):
-    """Says something of a batch's images: their embeddings [B, D], not normalised, or their clusters [B]."""
+    """Says something of a batch's images: their embeddings [B, D], not normalised, or their clusters [B].
+
+    None where it hands the method its ``networks`` instead.
+    """
 
     card: EncoderCard
     clusters: int
+    networks: Networks | None
     identity: str
     """What its embeddings depend on: its weights and, of cached ones, how they were made."""
 
     def to(self, device: torch.device) -> None: ...
 
-    def __call__(self, batch: Batch) -> Tensor: ...
+    def __call__(self, batch: Batch) -> Tensor | None: ...
 
 
 class CachedTeacher:
     """Looks a batch up in the teacher's embedding cache: the unaugmented images, whatever the student sees."""
 
     clusters = 0
+    networks: Networks | None = None
 
     def __init__(self, cache: Embeddings, pack: PackedImages) -> None:
         if cache.dataset_fingerprint != pack.fingerprint or cache.split != pack.split:
@@ -55,14 +62,10 @@ class LiveTeacher:
     """Embeds the very view that the student sees, under the teacher's own normalisation and in evaluation mode."""
 
     clusters = 0
+    networks: Networks | None = None
 
     def __init__(self, weights: Path, size: int) -> None:
-        state, self.card = load_weights(weights)
-        if self.card.contract.size != size:
-            raise UserError(
-                f"{weights}: an encoder of images of {self.card.contract.size} pixels, but the student sees {size}; a "
-                f"live teacher sees the same: give both one size, or take the teacher's cached embeddings"
-            )
+        state, self.card = _of_size(weights, size)
         self.identity = digest_of(weights)
         self.encoder = architectures.load(self.card.architecture, self.card.contract, state, str(weights))
         self.encoder.eval().requires_grad_(False)
@@ -78,6 +81,8 @@ class LiveTeacher:
 
 class ClusteredTeacher:
     """Looks up which cluster of the teacher's embeddings each image of a batch is in, by the first k-means run."""
+
+    networks: Networks | None = None
 
     def __init__(self, path: Path, found: Assignments, pack: PackedImages) -> None:
         if found.dataset_fingerprint != pack.fingerprint or found.train.shape[1] != len(pack):
@@ -97,13 +102,46 @@ class ClusteredTeacher:
         return self.assigned[batch.indices].to(self.device, non_blocking=True)
 
 
+class NetworksTeacher:
+    """Hands over the networks that it was trained with: they move and run with the method that takes them."""
+
+    clusters = 0
+
+    def __init__(self, weights: Path, heads: Path, size: int) -> None:
+        state, self.card = _of_size(weights, size)
+        self.networks: Networks | None = networks_from(self.card, state, load_heads(heads, weights), str(heads))
+        self.identity = f"{digest_of(weights)} {digest_of(heads)}"
+
+    def to(self, device: torch.device) -> None:
+        """Nothing is here that is not the method's."""
+
+    def __call__(self, batch: Batch) -> None:
+        return None
+
+
+def _of_size(weights: Path, size: int) -> tuple[dict[str, Tensor], EncoderCard]:
+    """The weights and card of a teacher that is to see the very images of ``size`` pixels that the student sees."""
+    state, card = load_weights(weights)
+    if card.contract.size != size:
+        raise UserError(
+            f"{weights}: an encoder of images of {card.contract.size} pixels, but the student sees {size}; a "
+            f"live teacher sees the same: give both one size, or take the teacher's cached embeddings"
+        )
+    return state, card
+
+
 def teacher_from(
-    embeddings: Path | None, weights: Path | None, assignments: Path | None, pack: PackedImages, size: int
+    embeddings: Path | None,
+    weights: Path | None,
+    assignments: Path | None,
+    pack: PackedImages,
+    size: int,
+    heads: Path | None = None,
 ) -> Teacher:
-    """The teacher by whichever of the three files is given, for students that see ``size`` pixels."""
+    """The teacher by whichever of the files is given, for students that see ``size`` pixels."""
     if embeddings is not None:
         return CachedTeacher(read_embeddings(embeddings), pack)
     if assignments is not None:
         return ClusteredTeacher(assignments, read_assignments(assignments), pack)
     assert weights is not None
-    return LiveTeacher(weights, size)
+    return LiveTeacher(weights, size) if heads is None else NetworksTeacher(weights, heads, size)

@@ -63,8 +63,8 @@ class Fetched:
 class Student:
     """An encoder distilled from another; ``label`` is the method's name in the config, ``method`` its file's.
 
-    ``learns_from`` is what it needs of its teacher: cached ``embeddings``, the ``weights`` of a live one, or
-    ``assignments``, the clusters of its embeddings.
+    ``learns_from`` is what it needs of its teacher: cached ``embeddings``, the ``weights`` of a live one,
+    ``assignments``, the clusters of its embeddings, or the ``networks`` that it was trained with.
     """
 
     name: str
@@ -199,7 +199,7 @@ class Experiment:
             yield Student(
                 name=name,
                 teacher=teacher,
-                learns_from=_learns_from(where, module, label, group.get("teacher", "cached")),
+                learns_from=self._learns_from(where, module, label, teacher, group.get("teacher")),
                 label=label,
                 method=method,
                 architecture=architecture,
@@ -208,6 +208,37 @@ class Experiment:
                 normalisation=group.get("normalisation", "imagenet"),
                 seed=seed,
                 options=options,
+            )
+
+    def _learns_from(self, where: str, module: str, label: str, teacher: str, asked: str | None) -> str:
+        """What a method learns from; ``asked`` is whether the group wants the teacher cached or live, if it says so."""
+        needed = source.constant(module, "TEACHER", "embeddings")
+        if needed == "embeddings":
+            return "weights" if asked == "live" else "embeddings"
+        only = "live" if needed == "networks" else "cached"
+        if asked not in (None, only):
+            raise ConfigError(
+                f"{where}.teacher: {label} learns from the teacher's {needed}, which are {only}; expected {only}"
+            )
+        if needed == "networks":
+            self._require_networks(where, label, teacher)
+        return needed
+
+    def _require_networks(self, where: str, label: str, name: str) -> None:
+        """Only some ways of pretraining leave, beside the encoder, the networks that ``label`` learns from."""
+        package = "stages.pretraining"
+        leave = [
+            method
+            for method in source.plugins(package)
+            if source.constant(source.plugin_module(package, method), "HEADS", "") == "networks"
+        ]
+        teacher = self.encoders.get(name)
+        if not isinstance(teacher, Pretrained) or teacher.method not in leave:
+            how = "is a student" if teacher is None or isinstance(teacher, Student) else "was fetched"
+            if isinstance(teacher, Pretrained):
+                how = f"was trained by {teacher.method}, which leaves no projector"
+            raise ConfigError(
+                f"{where}.teachers: teacher {name} {how}; {label} needs a teacher pretrained by {' or '.join(leave)}"
             )
 
 
@@ -224,17 +255,6 @@ def _names_of(group: Mapping[str, Any]) -> dict[str, tuple[str, str, str, int]]:
         for label in group["methods"]
         for seed in group.get("seeds", [0])
     }
-
-
-def _learns_from(where: str, module: str, label: str, teacher: str) -> str:
-    needed = source.constant(module, "TEACHER", "embeddings")
-    if needed == "embeddings":
-        return "weights" if teacher == "live" else "embeddings"
-    if teacher == "live":
-        raise ConfigError(
-            f"{where}.teacher: {label} learns from the teacher's {needed}, which are cached; expected cached"
-        )
-    return needed
 
 
 def _dataset(name: str, entry: Mapping[str, Any]) -> Dataset:

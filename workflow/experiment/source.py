@@ -107,7 +107,7 @@ def _is_only_text(node: Any) -> bool:
 
 @dataclass(frozen=True)
 class Option:
-    """A field of a stage's ``Options`` dataclass; ``kind`` is int, float, str, bool or a tuple of int."""
+    """A field of a stage's ``Options`` dataclass; ``kind`` is int, float, str, bool or a tuple of int or str."""
 
     name: str
     kind: str
@@ -120,7 +120,8 @@ class Option:
         if self.choices:
             return value in self.choices
         if self.kind.startswith("tuple"):
-            return isinstance(value, (list, tuple)) and all(isinstance(each, int) for each in value)
+            entry = str if self.kind == "tuple[str, ...]" else int
+            return isinstance(value, (list, tuple)) and all(isinstance(each, entry) for each in value)
         if self.kind == "float":
             return isinstance(value, (int, float)) and not isinstance(value, bool)
         return type(value).__name__ == self.kind
@@ -129,9 +130,13 @@ class Option:
     def expected(self) -> str:
         if self.choices:
             return f"one of {', '.join(self.choices)}"
-        return {"int": "a whole number", "float": "a number", "bool": "true or false", "str": "text"}.get(
-            self.kind, "a list of whole numbers"
-        )
+        return {
+            "int": "a whole number",
+            "float": "a number",
+            "bool": "true or false",
+            "str": "text",
+            "tuple[str, ...]": "a list of words",
+        }.get(self.kind, "a list of whole numbers")
 
 
 @functools.cache

@@ -29,6 +29,7 @@ rule pretrain:
         unpack(get_training_input),
     output:
         weights=with_digest("results/encoders/{encoder}/weights.safetensors"),
+        heads=with_digest("results/encoders/{encoder}/heads.safetensors"),
         history="results/encoders/{encoder}/history.csv",
     log:
         "logs/pretrain/{encoder}.log",
@@ -51,7 +52,7 @@ rule pretrain:
     shell:
         "OMP_NUM_THREADS={threads} python -m stages.pretrain {params.options} --name {wildcards.encoder}"
         " --train {input.train[0]} --workers $(({resources.cpus_per_task} - 1))"
-        " --weights {output.weights[0]} --history {output.history}"
+        " --weights {output.weights[0]} --heads {output.heads[0]} --history {output.history}"
         " --checkpoints {params.checkpoints} --checkpoint-key {params.code} > {log} 2>&1"
 
 
@@ -60,6 +61,7 @@ rule distill:
         unpack(get_training_input),
     output:
         weights=with_digest("results/encoders/{encoder}/weights.safetensors"),
+        heads=with_digest("results/encoders/{encoder}/heads.safetensors"),
         history="results/encoders/{encoder}/history.csv",
     log:
         "logs/distill/{encoder}.log",
@@ -76,13 +78,13 @@ rule distill:
         cpus_per_task=1,
     params:
         options=get_training_options,
-        teacher=get_teacher_flag,
+        teacher=get_teacher_flags,
         code=lambda wildcards: get_training_code(wildcards, "distill"),
         image=get_image("torch"),
         checkpoints="results/checkpoints/{encoder}",
     shell:
         "OMP_NUM_THREADS={threads} python -m stages.distill {params.options} --name {wildcards.encoder}"
-        " --train {input.train[0]} {params.teacher} {input.teacher[0]}"
+        " --train {input.train[0]} {params.teacher}"
         " --workers $(({resources.cpus_per_task} - 1))"
-        " --weights {output.weights[0]} --history {output.history}"
+        " --weights {output.weights[0]} --heads {output.heads[0]} --history {output.history}"
         " --checkpoints {params.checkpoints} --checkpoint-key {params.code} > {log} 2>&1"

@@ -58,20 +58,25 @@ def get_training_input(wildcards):
     encoder = get_encoder(wildcards)
     files = {"train": get_pack(encoder.dataset, "train")}
     if wildcards.encoder in experiment.students:
-        files["teacher"] = tracked(get_teacher_file(encoder))
+        files["teacher"] = [file for path in get_teacher_files(encoder).values() for file in tracked(path)]
     return files
 
 
-def get_teacher_file(student):
+def get_teacher_files(student):
+    """What a student learns from of its teacher, by the flag that takes it."""
+    folder = f"results/encoders/{student.teacher}"
     if student.learns_from == "weights":
-        return f"results/encoders/{student.teacher}/weights.safetensors"
+        return {"teacher_weights": f"{folder}/weights.safetensors"}
+    if student.learns_from == "networks":
+        return {"teacher_weights": f"{folder}/weights.safetensors", "teacher_heads": f"{folder}/heads.safetensors"}
     if student.learns_from == "assignments":
-        return f"results/clusters/{student.teacher}/{student.dataset}-k{student.options['clusters']}.h5"
-    return f"results/embeddings/{student.teacher}/{student.dataset}-train.h5"
+        clusters = f"{student.dataset}-k{student.options['clusters']}"
+        return {"teacher_assignments": f"results/clusters/{student.teacher}/{clusters}.h5"}
+    return {"teacher_embeddings": f"results/embeddings/{student.teacher}/{student.dataset}-train.h5"}
 
 
-def get_teacher_flag(wildcards):
-    return f"--teacher-{get_encoder(wildcards).learns_from}"
+def get_teacher_flags(wildcards):
+    return commands.flags(get_teacher_files(get_encoder(wildcards)))
 
 
 def get_training_options(wildcards):
@@ -95,7 +100,7 @@ def get_training_code(wildcards, stage):
     encoder = get_encoder(wildcards)
     package = {"pretrain": "stages.pretraining", "distill": "stages.distillation"}[stage]
     architectures = [encoder.architecture]
-    if getattr(encoder, "learns_from", None) == "weights":
+    if getattr(encoder, "learns_from", None) in ("weights", "networks"):
         architectures.append(experiment.encoders[encoder.teacher].architecture)
     return source.fingerprint(
         f"stages.{stage}",

@@ -1,0 +1,52 @@
+"""What of an encoder's training, beside its backbone, a later method may need: a projector, a target network."""
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from stages.artifacts.atomic import atomic_with_digest
+from stages.artifacts.weights import digest_of, read_card, refusing_damage
+from stages.errors import UserError
+
+if TYPE_CHECKING:
+    import torch
+
+
+@dataclasses.dataclass(frozen=True)
+class Owner:
+    """The encoder that heads belong to: its name and the sha256 of its weights file."""
+
+    encoder: str
+    weights: str
+
+
+def save_heads(path: Path, tensors: Mapping[str, "torch.Tensor"], weights: Path) -> None:
+    """Write the heads of the encoder whose file is ``weights``; many methods have none, and ``tensors`` is empty."""
+    from safetensors.torch import save
+
+    owner = Owner(read_card(weights).name, digest_of(weights))
+    whole = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    with atomic_with_digest(path) as temporary:
+        temporary.write_bytes(save(whole, metadata={"heads": json.dumps(dataclasses.asdict(owner), sort_keys=True)}))
+
+
+def load_heads(path: Path, weights: Path) -> dict[str, "torch.Tensor"]:
+    """The tensors, which have to be the heads of the encoder whose file is ``weights``."""
+    from safetensors import safe_open
+    from safetensors.torch import load_file
+
+    with refusing_damage(path, "heads"), safe_open(path, framework="numpy") as file:
+        metadata = file.metadata() or {}
+    if "heads" not in metadata:
+        raise UserError(f"{path}: does not say whose heads they are; expected a heads file of pretrain or distill")
+    owner = Owner(**json.loads(metadata["heads"]))
+    digest = digest_of(weights)
+    if owner.weights != digest:
+        raise UserError(
+            f"{path}: the heads of {owner.encoder} ({owner.weights[:12]}), but {weights} holds "
+            f"{read_card(weights).name} ({digest[:12]}); give both files of one encoder"
+        )
+    with refusing_damage(path, "heads"):
+        return load_file(path)
