@@ -248,7 +248,12 @@ def test_an_edit_reruns_exactly_what_it_touched(finished: Project, tmp_path: Pat
     assert project.would_run() == expected
 
 
-def test_containers_on_or_off_rerun_nothing(finished: Project) -> None:
+def test_containers_on_or_off_rerun_nothing(finished: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Snakemake asks for Apptainer's version even of a dry run, and a host without it is to be tested as well.
+    stand_in = tmp_path / "apptainer"
+    stand_in.write_text("#!/bin/sh\necho apptainer version 1.4.5\n")
+    stand_in.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     assert finished.would_run("--use-singularity") == set()
 
 
