@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from hypothesis import settings
 from numpy.typing import NDArray
 
 from stages import architectures, fetch_dataset
@@ -20,6 +21,9 @@ from stages.artifacts.weights import EncoderCard, InputContract, save_weights
 ROOT = Path(__file__).parents[1]
 
 torch.set_num_threads(1)
+# How long an example takes is the machine's affair.
+settings.register_profile("untimed", settings.get_profile(settings.get_current_profile_name()), deadline=None)
+settings.load_profile("untimed")
 
 
 def card(**changes: Any) -> EncoderCard:
