@@ -28,11 +28,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     import dataclasses
 
     from stages import architectures, distillation, plugins
-    from stages.artifacts.heads import save_heads
-    from stages.artifacts.weights import EncoderCard, InputContract, save_weights
+    from stages.artifacts.weights import InputContract
     from stages.datasets import augmentations
     from stages.datasets.packed import read_pack
-    from stages.training.arguments import add_training_arguments, run_of, write_history
+    from stages.training.arguments import add_training_arguments, run_of, write_encoder
     from stages.training.batches import Batch, stream
     from stages.training.loop import train
     from stages.training.position import seed_here
@@ -94,22 +93,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         title=arguments.name,
     )
 
-    card = EncoderCard(
-        name=arguments.name,
-        architecture=arguments.architecture,
-        dimension=student.dimension,
-        contract=student.contract,
-        origin={
-            "way": "distill",
-            "method": arguments.label or arguments.method,
-            "dataset": pack.name,
-            "seed": arguments.seed,
-            "teacher": teacher.card.name,
-        },
-    )
-    save_weights(arguments.weights, student.backbone.state_dict(), card)
-    save_heads(arguments.heads, objective.heads(), arguments.weights)
-    write_history(arguments.history, history)
+    origin = {"way": "distill", "method": arguments.label or arguments.method, "teacher": teacher.card.name}
+    write_encoder(arguments, student, objective, pack, history, origin)
     training.checkpoint.remove()
 
 

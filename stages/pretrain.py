@@ -15,11 +15,10 @@ from stages.command_line import add_plugin, parser_of, read_options, run
 
 def main(argv: Sequence[str] | None = None) -> None:
     from stages import architectures, plugins, pretraining
-    from stages.artifacts.heads import save_heads
-    from stages.artifacts.weights import EncoderCard, InputContract, save_weights
+    from stages.artifacts.weights import InputContract
     from stages.datasets import augmentations
     from stages.datasets.packed import read_pack
-    from stages.training.arguments import add_training_arguments, run_of, write_history
+    from stages.training.arguments import add_training_arguments, run_of, write_encoder
     from stages.training.batches import stream
     from stages.training.loop import train
     from stages.training.position import seed_here
@@ -54,21 +53,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         title=arguments.name,
     )
 
-    card = EncoderCard(
-        name=arguments.name,
-        architecture=arguments.architecture,
-        dimension=encoder.dimension,
-        contract=encoder.contract,
-        origin={
-            "way": "pretrain",
-            "method": arguments.label or arguments.method,
-            "dataset": pack.name,
-            "seed": arguments.seed,
-        },
-    )
-    save_weights(arguments.weights, encoder.backbone.state_dict(), card)
-    save_heads(arguments.heads, objective.heads(), arguments.weights)
-    write_history(arguments.history, history)
+    origin = {"way": "pretrain", "method": arguments.label or arguments.method}
+    write_encoder(arguments, encoder, objective, pack, history, origin)
     training.checkpoint.remove()
 
 

@@ -5,17 +5,22 @@ import csv
 import hashlib
 import io
 import json
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 
+from stages.architectures import Encoder
 from stages.artifacts.atomic import write_text
-from stages.artifacts.weights import NORMALISATIONS
+from stages.artifacts.heads import save_heads
+from stages.artifacts.weights import NORMALISATIONS, EncoderCard, save_weights
 from stages.datasets.packed import PackedImages
 from stages.errors import at_least
 from stages.training.batches import steps_per_epoch
 from stages.training.checkpoint import Checkpoint
 from stages.training.loop import Run
+from stages.training.objective import Objective
 from stages.training.recipe import Recipe
 
 
@@ -83,3 +88,28 @@ def write_history(path: Path, history: list[dict[str, float]]) -> None:
     writer.writeheader()
     writer.writerows(history)
     write_text(path, text.getvalue())
+
+
+def write_encoder(
+    arguments: argparse.Namespace,
+    encoder: Encoder,
+    objective: Objective,
+    pack: PackedImages,
+    history: list[dict[str, float]],
+    origin: Mapping[str, Any],
+) -> None:
+    """Write what training leaves: the backbone with its card, the objective's heads, and the history.
+
+    Args:
+        origin: how the encoder came to be, but for its dataset and seed.
+    """
+    card = EncoderCard(
+        name=arguments.name,
+        architecture=arguments.architecture,
+        dimension=encoder.dimension,
+        contract=encoder.contract,
+        origin={**origin, "dataset": pack.name, "seed": arguments.seed},
+    )
+    save_weights(arguments.weights, encoder.backbone.state_dict(), card)
+    save_heads(arguments.heads, objective.heads(), arguments.weights)
+    write_history(arguments.history, history)
