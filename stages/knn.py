@@ -51,10 +51,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     options = read_options(Options, arguments)
     train, val = read_pair(arguments.train, arguments.val)
     anchors, queries = train.unit(), val.unit()
+    labels, truth = train.single_labels(), val.single_labels()
     seeds = tuple(range(options.seed, options.seed + options.draws))
-    accuracies = [
-        100 * accuracy(anchors, train.labels, queries, val.labels, options, seed, str(train.path)) for seed in seeds
-    ]
+    accuracies = [100 * accuracy(anchors, labels, queries, truth, options, seed, str(train.path)) for seed in seeds]
     metrics = metrics_of(
         train,
         val,

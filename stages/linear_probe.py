@@ -49,7 +49,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     options = read_options(Options, arguments)
     train, val = read_pair(arguments.train, arguments.val)
     features, queries = standardised(train.unit(), val.unit())
-    accuracies = probe(features, train.labels, queries, val.labels, len(train.classes), options)
+    accuracies = probe(features, train.single_labels(), queries, val.single_labels(), len(train.classes), options)
     metrics = metrics_of(
         train,
         val,

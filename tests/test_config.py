@@ -77,6 +77,28 @@ def test_a_student_can_be_a_teacher() -> None:
     assert Experiment(config).student(f"{first}--mobilenet_v2--compress-1q--seed0").teacher == first
 
 
+def test_by_default_every_encoder_is_measured_every_way_on_its_own_dataset() -> None:
+    experiment = Experiment(CONFIG)
+    found = [(m.encoder, m.dataset, m.evaluation) for m in experiment.measurements]
+    assert found == [
+        (name, encoder.dataset, evaluation)
+        for name, encoder in experiment.encoders.items()
+        for evaluation in experiment.evaluations
+    ]
+
+
+def test_an_evaluation_names_its_datasets_and_encoders() -> None:
+    config = edited("datasets/others", {"source": "digits", "size": 32, "augmentation": "crop-flip"})
+    config["evaluations"] = {"knn": {"datasets": ["others", "digits"], "encoders": ["teacher", "*--compress-?q--*"]}}
+    found = {(m.encoder, m.dataset) for m in Experiment(edited("cluster_pictures", [], config)).measurements}
+    encoders = ["teacher"] + [
+        f"teacher--{architecture}--{method}--seed0"
+        for architecture in CONFIG["students"][0]["architectures"]
+        for method in ("compress-1q", "compress-2q")
+    ]
+    assert found == {(encoder, dataset) for encoder in encoders for dataset in ("digits", "others")}
+
+
 def test_a_public_checkpoint_is_an_encoder_like_any_other() -> None:
     config = edited("encoders/public", {"fetch": "moco_v2_800ep", "dataset": "digits"})
     config["students"][0]["teachers"].append("public")
@@ -141,6 +163,16 @@ REFUSALS = {
     "an unknown augmentation": ("datasets/digits/augmentation", "affine", ["did you mean 'affine-elastic'"]),
     "an unknown source": ("datasets/digits/source", "digit", ["did you mean 'digits'"]),
     "an unknown evaluation": ("evaluations/knnn", {}, ["evaluations.knnn", "did you mean 'knn'"]),
+    "an evaluation on an unknown dataset": (
+        "evaluations/knn",
+        {"datasets": ["digit"]},
+        ["evaluations.knn.datasets", "did you mean 'digits'"],
+    ),
+    "an evaluation of no encoder": (
+        "evaluations/knn",
+        {"encoders": ["techer*"]},
+        ["evaluations.knn.encoders", "did you mean 'teacher'"],
+    ),
     "an unknown teacher": ("students/0/teachers", ["techer"], ["students[0].teachers", "did you mean 'teacher'"]),
     "a picture of nothing": ("cluster_pictures", ["nobody"], ["cluster_pictures", "'nobody'"]),
     "a name with a slash": ("encoders/a\\b", {"pretrain": "simclr"}, ["encoders"]),

@@ -1,5 +1,6 @@
 """Packed datasets, their sources and the evaluation view of their images."""
 
+import dataclasses
 import io
 import re
 from collections.abc import Callable
@@ -20,7 +21,7 @@ from stages import fetch_dataset
 from stages.datasets import augmentations
 from stages.datasets.augmentations import to_float
 from stages.datasets.packed import PackedImages, read_pack, write_packs
-from stages.datasets.sources import Split
+from stages.datasets.sources import Boxes, Split
 from stages.datasets.views import CenterViews
 from stages.errors import UserError
 from tests.conftest import assert_refused, flags, program
@@ -129,6 +130,29 @@ def test_both_splits_carry_one_fingerprint_of_all_images_and_labels(tmp_path: Pa
 def test_any_bytes_come_back_as_they_were_packed(files: list[bytes], tmp_path_factory: pytest.TempPathFactory) -> None:
     pack = packed(tmp_path_factory.mktemp("pack") / "train.h5", files, [0] * len(files))
     assert [pack.encoded(index).tobytes() for index in range(len(pack))] == files
+
+
+def test_several_labels_an_image_and_boxes_come_back_and_count_in_the_fingerprint(tmp_path: Path) -> None:
+    labels = np.array([[1, 0, -1], [0, 1, 0]], dtype=np.int8)
+    corners = np.array([[0, 0, 9, 8], [3, 4, 20, 30], [1, 1, 2, 2]], dtype=np.float32)
+    boxes = Boxes(np.array([0, 2, 3]), corners, np.array([0, 2, 1]), np.array([False, True, False]))
+    moved = dataclasses.replace(boxes, corners=corners + 1)
+    fingerprints = set()
+    for objects in (boxes, moved, None):
+        files = [encoded(picture(0)), encoded(picture(1))]
+        split = Split(("a", "b", "c"), labels, np.array([len(file) for file in files]), iter(files), objects)
+        write_packs({tmp_path / "train.h5": ("train", split)}, name="toy", source="toy")
+        pack = read_pack(tmp_path / "train.h5")
+        assert pack.labels.dtype == np.int8
+        np.testing.assert_array_equal(pack.labels, labels)
+        fingerprints.add(pack.fingerprint)
+        if objects is None:
+            assert pack.boxes is None
+            continue
+        for name, values in vars(objects).items():
+            np.testing.assert_array_equal(getattr(pack.boxes, name), values)
+            assert getattr(pack.boxes, name).dtype == values.dtype
+    assert len(fingerprints) == 3
 
 
 @pytest.mark.parametrize("kind", ["PNG", "WEBP", "JPEG"])

@@ -44,8 +44,8 @@ class Assignments:
         return cls(
             train=np.stack(train_runs).astype(np.int32),
             val=np.stack(val_runs).astype(np.int32),
-            train_labels=train.labels,
-            val_labels=val.labels if val else train.labels[:0],
+            train_labels=train.single_labels(),
+            val_labels=val.single_labels() if val else train.labels[:0],
             classes=train.classes,
             clusters=clusters,
             seeds=tuple(seeds),

@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,11 +17,14 @@ from stages.errors import UserError
 
 @dataclasses.dataclass(frozen=True)
 class Embeddings:
-    """``vectors`` [N, D] (a read-only memory map, usually float16) and ``labels`` [N], with where they come from."""
+    """``vectors`` [N, D] (a read-only memory map, usually float16) and ``labels``, with where they come from.
+
+    ``labels`` are int64 [N] or, of images with several classes each, int8 [N, C] (`stages.datasets.sources.Split`).
+    """
 
     path: Path
     vectors: NDArray[np.floating]
-    labels: NDArray[np.int64]
+    labels: NDArray[Any]
     classes: tuple[str, ...]
     card: EncoderCard
     weights: str
@@ -32,6 +36,15 @@ class Embeddings:
     def unit(self) -> NDArray[np.float32]:
         """The vectors as float32, l2-normalised row by row; a zero or non-finite vector is an error."""
         return unit_rows(self.vectors, str(self.path))
+
+    def single_labels(self) -> NDArray[np.int64]:
+        """The labels [N] of images of one class each; of others, an error."""
+        if self.labels.ndim != 1:
+            raise UserError(
+                f"{self.path}: the images of {self.dataset} have several labels each, of {len(self.classes)} classes; "
+                "this evaluation needs one label an image: give it another dataset, or use voc-classification"
+            )
+        return self.labels
 
 
 def unit_rows(vectors: NDArray[np.floating], where: str) -> NDArray[np.float32]:
@@ -58,7 +71,7 @@ def writing_embeddings(
     shape: tuple[int, int],
     dtype: str,
     *,
-    labels: NDArray[np.int64],
+    labels: NDArray[Any],
     classes: tuple[str, ...],
     card: EncoderCard,
     weights: str,

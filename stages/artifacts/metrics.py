@@ -13,7 +13,10 @@ from stages.errors import UserError
 
 @dataclasses.dataclass(frozen=True)
 class Metrics:
-    """``values`` in percent; ``deviations`` over the ``seeds``, for the values that were repeated."""
+    """``values`` in percent, but for those with ``units``; ``deviations`` over the ``seeds``, for those repeated.
+
+    ``notes`` are findings that are no numbers, such as which layer was best.
+    """
 
     encoder: Mapping[str, Any]
     dataset: str
@@ -25,6 +28,8 @@ class Metrics:
     seeds: tuple[int, ...]
     options: Mapping[str, Any]
     wall_time_s: float
+    units: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    notes: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
 
 def metrics_of(
@@ -38,6 +43,7 @@ def metrics_of(
     seeds: tuple[int, ...],
     options: Any,
     wall_time_s: float,
+    notes: Mapping[str, str] | None = None,
 ) -> Metrics:
     """The metrics of an evaluation that compares val with train embeddings."""
     return Metrics(
@@ -51,6 +57,7 @@ def metrics_of(
         seeds=seeds,
         options=dataclasses.asdict(options),
         wall_time_s=round(wall_time_s, 3),
+        notes=notes or {},
     )
 
 

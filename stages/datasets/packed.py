@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from stages.artifacts.atomic import atomic_with_digest
 from stages.artifacts.hdf5 import create, open_complete
-from stages.datasets.sources import Split
+from stages.datasets.sources import Boxes, Split
 from stages.errors import UserError
 from stages.progress import track
 
@@ -25,16 +25,20 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True)
 class PackedImages:
-    """A split: image i is the encoded bytes ``blob[offsets[i]:offsets[i + 1]]``, its class ``labels[i]``."""
+    """A split: image i is the encoded bytes ``blob[offsets[i]:offsets[i + 1]]``, its class or classes ``labels[i]``.
+
+    ``labels`` and ``boxes`` are as in `stages.datasets.sources.Split`.
+    """
 
     path: Path
     blob: NDArray[np.uint8]
     offsets: NDArray[np.int64]
-    labels: NDArray[np.int64]
+    labels: NDArray[np.int64] | NDArray[np.int8]
     classes: tuple[str, ...]
     name: str
     split: str
     fingerprint: str
+    boxes: Boxes | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -80,6 +84,7 @@ def read_pack(path: Path) -> PackedImages:
             name=file.attrs["name"],
             split=file.attrs["split"],
             fingerprint=file.attrs["fingerprint"],
+            boxes=Boxes(**{key: file["boxes"][key][:] for key in file["boxes"]}) if "boxes" in file else None,
         )
 
 
@@ -112,6 +117,9 @@ def _write_images(file: "h5py.File", split: Split, fingerprint: "hashlib._Hash",
     file["labels"] = split.labels
     file["classes"] = list(split.classes)
     fingerprint.update(split.labels.tobytes())
+    for name, values in vars(split.boxes).items() if split.boxes else ():
+        file[f"boxes/{name}"] = values
+        fingerprint.update(values.tobytes())
     for index, image in enumerate(track(split.images, what, total=len(split.labels), unit="images")):
         blob[offsets[index] : offsets[index + 1]] = np.frombuffer(image, dtype=np.uint8)
         fingerprint.update(hashlib.sha256(image).digest())

@@ -4,6 +4,7 @@ import dataclasses
 import signal
 from collections.abc import Iterator, Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
@@ -46,8 +47,11 @@ class Batch:
 
 Crops = tuple[Tensor, ...]
 
+Sample = tuple[Crops, int, np.generic | np.ndarray]
+"""Its crops, its place in the split, its label or labels."""
 
-class _Samples(Dataset[tuple[Crops, int, int]]):
+
+class _Samples(Dataset[Sample]):
     """Crops by (epoch, image) position. Small datasets without random crops are decoded once and kept."""
 
     def __init__(self, pack: PackedImages, augmentation: Augmentation, views: int, seed: int) -> None:
@@ -56,9 +60,9 @@ class _Samples(Dataset[tuple[Crops, int, int]]):
         self.keep = not augmentation.sample_is_random and len(pack) * crop_bytes <= CACHE_BYTES
         self.kept: dict[int, Crops] = {}
 
-    def __getitem__(self, position: tuple[int, int]) -> tuple[Crops, int, int]:
+    def __getitem__(self, position: tuple[int, int]) -> Sample:
         epoch, index = position
-        return self._crops(epoch, index), index, int(self.pack.labels[index])
+        return self._crops(epoch, index), index, self.pack.labels[index]
 
     def _crops(self, epoch: int, index: int) -> Crops:
         if index in self.kept:
@@ -125,7 +129,7 @@ def _leave_termination_to_the_run(worker: int) -> None:
         signal.signal(number, signal.SIG_IGN)
 
 
-def _collate(samples: Sequence[tuple[Crops, int, int]]) -> Batch:
+def _collate(samples: Sequence[Sample]) -> Batch:
     crops, indices, labels = zip(*samples, strict=True)
     views = tuple(torch.stack(view) for view in zip(*crops, strict=True))
-    return Batch(views=views, indices=torch.tensor(indices), labels=torch.tensor(labels))
+    return Batch(views=views, indices=torch.tensor(indices), labels=torch.from_numpy(np.stack(labels)))

@@ -1,6 +1,7 @@
 """config.yaml, checked and spelled out: the datasets, encoders, students and evaluations of an experiment."""
 
 import difflib
+import fnmatch
 import json
 import tomllib
 from collections.abc import Iterable, Mapping
@@ -82,9 +83,25 @@ class Student:
 
 @dataclass(frozen=True)
 class Evaluation:
+    """A way to measure encoders: those that ``encoders``' patterns name, each on ``datasets`` or, without, on its own.
+
+    ``base`` is the kind of evaluation, of which this is a variant or the plain form.
+    """
+
     name: str
     base: str
+    datasets: tuple[str, ...]
+    encoders: tuple[str, ...]
     options: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """One encoder, evaluated one way on one dataset: a metrics file."""
+
+    encoder: str
+    dataset: str
+    evaluation: str
 
 
 Encoder = Pretrained | Fetched | Student
@@ -109,7 +126,7 @@ class Experiment:
         for number, group in enumerate(groups):
             for student in self._group(f"students[{number}]", group, methods, known):
                 self.encoders[student.name] = student
-        self.evaluations = {name: _evaluation(name, entry or {}) for name, entry in config["evaluations"].items()}
+        self.evaluations = {name: self._evaluation(name, entry or {}) for name, entry in config["evaluations"].items()}
         self.cluster_pictures = list(config.get("cluster_pictures", []))
         for name in self.cluster_pictures:
             _require("cluster_pictures", "encoder", name, self.encoders)
@@ -120,6 +137,17 @@ class Experiment:
     def evaluations_of(self, base: str) -> list[str]:
         """The names of the evaluations of the kind ``base``."""
         return [evaluation.name for evaluation in self.evaluations.values() if evaluation.base == base]
+
+    @property
+    def measurements(self) -> list[Measurement]:
+        """All that is to be measured, encoder by encoder, each in the order of the evaluations."""
+        return [
+            Measurement(encoder.name, dataset, evaluation.name)
+            for encoder in self.encoders.values()
+            for evaluation in self.evaluations.values()
+            if any(fnmatch.fnmatchcase(encoder.name, pattern) for pattern in evaluation.encoders)
+            for dataset in evaluation.datasets or (encoder.dataset,)
+        ]
 
     @property
     def pretrained(self) -> list[str]:
@@ -210,6 +238,23 @@ class Experiment:
                 options=options,
             )
 
+    def _evaluation(self, name: str, entry: Mapping[str, Any]) -> Evaluation:
+        where = f"evaluations.{name}"
+        base = entry.get("evaluation", name)
+        _require(where, "evaluation", base, EVALUATIONS)
+        for dataset in entry.get("datasets", []):
+            _require(f"{where}.datasets", "dataset", dataset, self.datasets)
+        for pattern in entry.get("encoders", []):
+            if not fnmatch.filter(self.encoders, pattern):
+                raise ConfigError(f"{where}.encoders: {_unknown('encoder', pattern, self.encoders)}")
+        return Evaluation(
+            name=name,
+            base=base,
+            datasets=tuple(entry.get("datasets", ())),
+            encoders=tuple(entry.get("encoders", ("*",))),
+            options=_options(where, EVALUATIONS[base], entry, {"evaluation", "datasets", "encoders"}),
+        )
+
     def _learns_from(self, where: str, module: str, label: str, teacher: str, asked: str | None) -> str:
         """What a method learns from; ``asked`` is whether the group wants the teacher cached or live, if it says so."""
         needed = source.constant(module, "TEACHER", "embeddings")
@@ -271,12 +316,6 @@ def _dataset(name: str, entry: Mapping[str, Any]) -> Dataset:
         augmentation=entry["augmentation"],
         options=_options(where, module, entry, {"source", "size", "augmentation"}),
     )
-
-
-def _evaluation(name: str, entry: Mapping[str, Any]) -> Evaluation:
-    base = entry.get("evaluation", name)
-    _require(f"evaluations.{name}", "evaluation", base, EVALUATIONS)
-    return Evaluation(name, base, _options(f"evaluations.{name}", EVALUATIONS[base], entry, {"evaluation"}))
 
 
 def _options(where: str, module: str, entry: Mapping[str, Any], fixed: Iterable[str] = ()) -> dict[str, Any]:

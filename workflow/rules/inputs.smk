@@ -144,18 +144,9 @@ def get_evaluation_options(wildcards):
     return commands.flags(experiment.evaluations[wildcards.evaluation].options)
 
 
-def get_evaluated():
-    """Every encoder, with the dataset that it is measured on: the one it was trained on."""
-    return [(name, encoder.dataset) for name, encoder in experiment.encoders.items()]
-
-
 def get_metrics(wildcards):
-    """Every encoder's every evaluation, in the order of the config."""
-    return [
-        f"results/metrics/{encoder}/{dataset}-{evaluation}.json"
-        for encoder, dataset in get_evaluated()
-        for evaluation in experiment.evaluations
-    ]
+    """All that is measured, in the order of the config."""
+    return [f"results/metrics/{m.encoder}/{m.dataset}-{m.evaluation}.json" for m in experiment.measurements]
 
 
 def get_histories(wildcards):
