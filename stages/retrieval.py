@@ -3,8 +3,8 @@
     python -m stages.retrieval --val teacher-val.h5 --metrics retrieval.json
 
 Recall@k is the share of the images with at least one image of their class among their k nearest in cosine similarity;
-an image is no neighbour of its own, its duplicates are. Of images that are equally near, to a millionth, those of other
-classes come first: so there is no chance in the result, and nothing to gain from embeddings that are all alike.
+an image is no neighbour of its own, its duplicates are. Of images that are equally near, those of other classes come
+first: so there is no chance in the result, and nothing to gain from embeddings that are all alike.
 """
 
 import dataclasses
@@ -23,11 +23,11 @@ if TYPE_CHECKING:
 
     from stages.artifacts.embeddings import Embeddings
 
-SIMILARITIES = 2**26
-"""How many are held at once, four bytes each."""
+SIMILARITIES = 2**25
+"""How many are held at once, eight bytes each."""
 
-EQUAL = 1e-6
-"""Similarities that differ by less are equal: the rounding of a matrix product depends on a vector's place in it."""
+EQUAL = 1e-12
+"""Cosines that differ by no more are equal: the rounding of a matrix product depends on a vector's place in it."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,7 +58,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     val = read_embeddings(arguments.val)
     check(val, options)
     labels = val.single_labels()
-    before = strangers_before(val.unit(), labels)
+    before = strangers_before(val.exact_unit(), labels)
     metrics = Metrics(
         encoder=json.loads(val.card.to_json()),
         dataset=val.dataset,
@@ -86,7 +86,7 @@ def check(val: "Embeddings", options: Options) -> None:
         )
 
 
-def strangers_before(vectors: "NDArray[np.float32]", labels: "NDArray[np.int64]") -> "NDArray[np.int64]":
+def strangers_before(vectors: "NDArray[np.float64]", labels: "NDArray[np.int64]") -> "NDArray[np.int64]":
     """How many images of other classes are at least as near to each image as the nearest of its own class.
 
     Recall@k is the share of images with fewer than k of them.

@@ -34,7 +34,9 @@ def reference(vectors: Any, labels: Any, k: int) -> float:
     hits = 0
     for query in range(len(unit)):
         others = [row for row in range(len(unit)) if row != query]
-        near = sorted(others, key=lambda row: (-round(float(unit[query] @ unit[row]), 6), labels[row] == labels[query]))
+        near = sorted(
+            others, key=lambda row: (-round(float(unit[query] @ unit[row]), 12), labels[row] == labels[query])
+        )
         hits += any(labels[row] == labels[query] for row in near[:k])
     return 100 * hits / len(unit)
 
@@ -55,7 +57,7 @@ def test_recall_with_many_ties_is_that_of_the_sort(seed: int, images: int, class
     # Few different directions, of several lengths: most images have duplicates, of their own class and of others.
     vectors = random.integers(1, 3, size=(images, 2)).astype(np.float32) * random.integers(1, 4, size=(images, 1))
     labels = random.integers(classes, size=images)
-    before = retrieval.strangers_before(unit_rows(vectors, ""), labels)
+    before = retrieval.strangers_before(unit_rows(vectors, "", np.float64), labels)
     for k in range(1, images):
         assert 100 * np.mean(before < k) == pytest.approx(reference(vectors, labels, k))
 
@@ -86,6 +88,20 @@ def test_embeddings_all_alike_find_nothing_before_all_strangers(make_embeddings:
     assert found.values == {"recall@1": 0, "recall@10": 0, "recall@11": 100}
 
 
+def test_a_narrow_cone_is_searched_as_well_as_the_whole_sphere(make_embeddings: Make) -> None:
+    """In float32 the cosines of these directions, a ten-thousandth apart, are all one."""
+    vectors, labels, _, _ = blobs(seed=6, classes=9, images=120, spread=1.5)
+    narrow = 1e-4 * vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    narrow = np.concatenate([narrow, np.ones((120, 1))], axis=1).astype(np.float32)
+    flat = (narrow - narrow.mean(axis=0)).astype(np.float64)
+    squares = ((flat[:, None] - flat[None]) ** 2).sum(axis=2)
+    np.fill_diagonal(squares, np.inf)
+    expected = 100 * np.mean(labels[squares.argmin(axis=1)] == labels)
+    found = measured(make_embeddings("val", narrow, labels)).values["recall@1"]
+    assert found == pytest.approx(expected, abs=1)
+    assert found > 40
+
+
 def test_the_order_of_the_images_does_not_matter(make_embeddings: Make) -> None:
     vectors, labels, _, _ = blobs(seed=4, classes=9, images=120, spread=2.5)
     vectors[60:] = vectors[:60]
@@ -97,9 +113,9 @@ def test_the_order_of_the_images_does_not_matter(make_embeddings: Make) -> None:
 def test_recall_is_the_same_however_many_are_searched_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     vectors, labels, _, _ = blobs(seed=5, classes=9, images=101, spread=2.5)
     vectors[50:100] = vectors[:50]
-    whole = retrieval.strangers_before(unit_rows(vectors, ""), labels)
+    whole = retrieval.strangers_before(unit_rows(vectors, "", np.float64), labels)
     monkeypatch.setattr(retrieval, "SIMILARITIES", 101 * 7)
-    np.testing.assert_array_equal(retrieval.strangers_before(unit_rows(vectors, ""), labels), whole)
+    np.testing.assert_array_equal(retrieval.strangers_before(unit_rows(vectors, "", np.float64), labels), whole)
 
 
 def test_metrics_tell_what_was_measured(one_hot_pair: tuple[Path, Path]) -> None:
