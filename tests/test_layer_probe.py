@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from stages import architectures, layer_probe
-from stages.architectures import Encoder
+from stages.architectures import Backbone, Encoder
 from stages.artifacts.metrics import Metrics, read_metrics
 from stages.artifacts.weights import InputContract, digest_of, load_weights
 from stages.datasets import augmentations
@@ -112,8 +112,9 @@ def test_the_layers_of_timms_models_are_timms_features(name: str, layers: dict[s
 
 def test_a_model_without_layers_that_can_be_read_is_refused() -> None:
     name = "timm/swin_s3_tiny_224"
-    with pytest.raises(UserError, match="timm/swin_s3_tiny_224 names no intermediate layers"):
-        Layers(encoder_of(name, 224), (), name)
+    for encoder in (encoder_of(name, 224), Encoder(Backbone(), InputContract(32))):
+        with pytest.raises(UserError, match="timm/swin_s3_tiny_224 names no intermediate layers"):
+            Layers(encoder, (), name)
 
 
 def test_a_layer_that_is_never_run_or_gives_no_tensor_is_refused() -> None:

@@ -6,6 +6,7 @@ An architecture's name begins with its family, which is a module here: ``resnet1
 """
 
 import re
+import types
 from collections.abc import Mapping
 
 import torch
@@ -20,11 +21,11 @@ class Backbone(nn.Module):
     """Normalised images [B, 3, S, S] to embeddings [B, ``dimension``].
 
     ``layer_paths`` are its intermediate layers, from the first to the last: the name that tables know a layer by, and
-    the path of the submodule whose output it is. Empty where a family cannot tell.
+    the path of the submodule whose output it is. Without them it can be put to all use but the evaluation of layers.
     """
 
     dimension: int
-    layer_paths: Mapping[str, str]
+    layer_paths: Mapping[str, str] = types.MappingProxyType({})
 
 
 class Encoder(nn.Module):
