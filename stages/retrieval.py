@@ -93,7 +93,10 @@ def strangers_before(vectors: "NDArray[np.float64]", labels: "NDArray[np.int64]"
 
     Args:
         vectors: unit rows [N, D].
-        labels: their classes [N]. The only image of a class has all the others before it, N.
+        labels: their classes [N].
+
+    Returns:
+        The counts [N]; of the only image of its class, N, which is more than any k.
     """
     import numpy as np
 
