@@ -6,6 +6,8 @@ An architecture's name begins with its family, which is a module here: ``resnet1
 """
 
 import re
+import types
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
@@ -16,9 +18,14 @@ from stages.errors import UserError
 
 
 class Backbone(nn.Module):
-    """Normalised images [B, 3, S, S] to embeddings [B, ``dimension``]."""
+    """Normalised images [B, 3, S, S] to embeddings [B, ``dimension``].
+
+    ``layer_paths`` are its intermediate layers, from the first to the last: the name that tables know a layer by, and
+    the path of the submodule whose output it is. Without them it can be put to all use but the evaluation of layers.
+    """
 
     dimension: int
+    layer_paths: Mapping[str, str] = types.MappingProxyType({})
 
 
 class Encoder(nn.Module):

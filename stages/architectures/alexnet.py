@@ -10,6 +10,17 @@ from stages.errors import UserError, unknown
 SMALLEST = 63
 """Fewer pixels leave the last max-pool without a window."""
 
+LAYERS = {
+    "conv1": "features.1",
+    "conv2": "features.4",
+    "conv3": "features.7",
+    "conv4": "features.9",
+    "conv5": "features.11",
+    "fc6": "classifier.2",
+    "fc7": "classifier.5",
+}
+"""Each after its ReLU and before any max-pool; c1 to c5, f6 and f7 in CompRess's Table 5."""
+
 
 class AlexNet(Backbone):
     """AlexNet up to fc7's ReLU, [B, 4096], none of it negative; key names are torchvision's."""
@@ -21,7 +32,7 @@ class AlexNet(Backbone):
         for name, module in self.classifier.named_children():
             if isinstance(module, nn.Dropout):
                 self.classifier.add_module(name, nn.Identity())
-        self.dimension = 4096
+        self.dimension, self.layer_paths = 4096, LAYERS
 
     def forward(self, images: Tensor) -> Tensor:
         features: Tensor = self.classifier(torch.flatten(self.avgpool(self.features(images)), 1))

@@ -9,6 +9,9 @@ from torchvision.models import efficientnet_b0
 from stages.architectures import Backbone
 from stages.errors import unknown
 
+LAYERS = {"L1": "features.1", "L2": "features.2", "L3": "features.3", "L4": "features.5", "L5": "features.8"}
+"""The last map of each resolution, from 1/2 to 1/32 of the image's side."""
+
 
 class EfficientNet(Backbone):
     """EfficientNet-B0's features and global average pool, [B, 1280]; key names are torchvision's."""
@@ -16,7 +19,7 @@ class EfficientNet(Backbone):
     def __init__(self) -> None:
         super().__init__()
         self.features = efficientnet_b0().features
-        self.dimension = 1280
+        self.dimension, self.layer_paths = 1280, LAYERS
 
     def forward(self, images: Tensor) -> Tensor:
         features: Tensor = self.features(images)

@@ -12,6 +12,13 @@ from stages.errors import unknown
 
 DIMENSIONS = {"mobilenet_v2": 1280, "mobilenet_v3_small": 576, "mobilenet_v3_large": 960}
 
+LAYERS = {
+    "mobilenet_v2": (1, 3, 6, 13, 18),
+    "mobilenet_v3_small": (0, 1, 3, 8, 12),
+    "mobilenet_v3_large": (1, 3, 6, 12, 16),
+}
+"""Where in ``features`` L1 to L5 are: the last map of each resolution, from 1/2 to 1/32 of the image's side."""
+
 
 class MobileNet(Backbone):
     """A MobileNet's features and global average pool, [B, D]; key names are torchvision's."""
@@ -20,6 +27,7 @@ class MobileNet(Backbone):
         super().__init__()
         self.features = getattr(models, name)().features
         self.dimension = DIMENSIONS[name]
+        self.layer_paths = {f"L{level}": f"features.{place}" for level, place in enumerate(LAYERS[name], start=1)}
 
     def forward(self, images: Tensor) -> Tensor:
         features: Tensor = self.features(images)

@@ -31,6 +31,9 @@ DEPTHS: dict[str, tuple[type[BasicBlock | Bottleneck], tuple[int, ...]]] = {
 
 VARIANTS = ("cifar", "samepool", "same")
 
+LAYERS = {"L1": "relu", "L2": "layer1", "L3": "layer2", "L4": "layer3", "L5": "layer4"}
+"""The stem after its ReLU, and the four stages, by the names of CompRess's Table 5; the embedding is the mean of L5."""
+
 
 class ResNet(Backbone):
     """A ResNet whose stem has ``width`` channels; the embedding is the global average pool, [B, 8 width expansion]."""
@@ -55,7 +58,7 @@ class ResNet(Backbone):
                 blocks.append(block(channels, planes, stride, _shortcut(channels, planes * block.expansion, stride)))
                 channels = planes * block.expansion
             self.add_module(f"layer{number}", nn.Sequential(*blocks))
-        self.dimension = channels
+        self.dimension, self.layer_paths = channels, LAYERS
         if variant == "same":
             _pad_strided_convolutions_as_same(self)
         self._initialise()

@@ -1,7 +1,9 @@
 """``timm/<name>``: any model of timm, as in ``timm/vit_small_patch14_dinov2``, with or without a tag after the name.
 
 The model is without its classifier; the embedding is timm's own pooled one, such as a ViT's class token after the last
-norm. Key names are timm's, and so is the initialisation. A model that is made for one input size is made for ours.
+norm. Key names are timm's, and so is the initialisation. A model that is made for one input size is made for ours. Its
+intermediate layers are those of timm's ``feature_info``, by timm's names: ``blocks.0`` of a ViT, ``stages.3`` of a
+ConvNeXt.
 """
 
 import difflib
@@ -24,7 +26,7 @@ def build(name: str, size: int) -> Backbone:
     sized: dict[str, Any] = {"img_size": size} if cfg and cfg.fixed_input_size else {}
     try:
         backbone: Any = timm.create_model(model, num_classes=0, **sized)
-        backbone.dimension = _dimension(backbone, size)
+        backbone.dimension, backbone.layer_paths = _dimension(backbone, size), _layer_paths(backbone)
     except (ArithmeticError, AssertionError, IndexError, RuntimeError, ValueError) as error:
         reason = str(error).partition("\n")[0]
         raise UserError(f"{name} cannot see images of {size} pixels ({reason}); choose another size") from error
@@ -38,6 +40,15 @@ def _dimension(backbone: Backbone, size: int) -> int:
     (embedding,) = backbone(torch.zeros(1, 3, size, size))
     backbone.train()
     return len(embedding)
+
+
+def _layer_paths(backbone: Any) -> dict[str, str]:
+    """What timm calls the model's features; none of a model whose channels come last, where nobody looks for them."""
+    if getattr(backbone, "output_fmt", "NCHW") == "NHWC":
+        return {}
+    modules = dict(backbone.named_modules())
+    paths = [info["module"] for info in getattr(backbone, "feature_info", [])]
+    return {path: path for path in paths if path in modules}
 
 
 def _unknown(name: str, model: str) -> UserError:

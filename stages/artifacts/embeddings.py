@@ -37,6 +37,10 @@ class Embeddings:
         """The vectors as float32, l2-normalised row by row; a zero or non-finite vector is an error."""
         return unit_rows(self.vectors, str(self.path))
 
+    def exact_unit(self) -> NDArray[np.float64]:
+        """`unit` as float64, in which even embeddings in a narrow cone differ in cosine."""
+        return unit_rows(self.vectors, str(self.path), np.float64)
+
     def single_labels(self) -> NDArray[np.int64]:
         """The labels [N] of images of one class each; of others, an error."""
         if self.labels.ndim != 1:
@@ -47,13 +51,13 @@ class Embeddings:
         return self.labels
 
 
-def unit_rows(vectors: NDArray[np.floating], where: str) -> NDArray[np.float32]:
-    """Rows [N, D] scaled to unit l2 norm in float32.
+def unit_rows(vectors: NDArray[np.floating], where: str, dtype: type[np.floating] = np.float32) -> NDArray[Any]:
+    """Rows [N, D] scaled to unit l2 norm, computed as ``dtype``.
 
     Raises:
         UserError: a row has zero or non-finite norm; ``where`` and the row are named.
     """
-    rows = np.array(vectors, dtype=np.float32)
+    rows = np.array(vectors, dtype=dtype)
     norms = np.linalg.norm(rows, axis=1, keepdims=True)
     bad = np.flatnonzero(~(np.isfinite(norms[:, 0]) & (norms[:, 0] > 0)))
     if bad.size:

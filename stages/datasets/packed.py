@@ -43,6 +43,15 @@ class PackedImages:
     def __len__(self) -> int:
         return len(self.labels)
 
+    def single_labels(self) -> NDArray[np.int64]:
+        """The labels [N] of images of one class each; of others, an error."""
+        if self.labels.ndim != 1:
+            raise UserError(
+                f"{self.path}: the images of {self.name} have several labels each, of {len(self.classes)} classes; "
+                "this evaluation needs one label an image: give it another dataset, or use voc-classification"
+            )
+        return self.labels.astype(np.int64, copy=False)
+
     def encoded(self, index: int) -> NDArray[np.uint8]:
         """The bytes of image ``index``'s file."""
         return np.array(self.blob[self.offsets[index] : self.offsets[index + 1]])
@@ -86,6 +95,20 @@ def read_pack(path: Path) -> PackedImages:
             fingerprint=file.attrs["fingerprint"],
             boxes=Boxes(**{key: file["boxes"][key][:] for key in file["boxes"]}) if "boxes" in file else None,
         )
+
+
+def read_pack_pair(train: Path, val: Path) -> tuple[PackedImages, PackedImages]:
+    """The train and the val split of one dataset."""
+    pair = read_pack(train), read_pack(val)
+    if pair[0].fingerprint != pair[1].fingerprint:
+        raise UserError(
+            f"{train} and {val} do not belong together: packed from {pair[0].name} ({pair[0].fingerprint[:12]}) and "
+            f"{pair[1].name} ({pair[1].fingerprint[:12]}); expected two splits of one dataset"
+        )
+    for pack, split in zip(pair, ("train", "val"), strict=True):
+        if pack.split != split:
+            raise UserError(f"{pack.path}: holds the {pack.split} split; expected the {split} split")
+    return pair
 
 
 def write_packs(splits: Mapping[Path, tuple[str, Split]], *, name: str, source: str) -> None:

@@ -1,4 +1,4 @@
-"""The arguments that pretraining and distillation share, and the run they describe."""
+"""The arguments that whatever trains has in common, and the run they describe."""
 
 import argparse
 import csv
@@ -40,7 +40,6 @@ def add_training_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--seed", type=int, default=0, help="of the initialisation, the order and the augmentation (default: 0)"
     )
-    parser.add_argument("--workers", type=int, default=0, help="processes that read images ahead (default: 0, none)")
     parser.add_argument("--weights", type=Path, required=True, help="the encoder's weights to write")
     parser.add_argument(
         "--heads", type=Path, required=True, help="what else of its training a later method may need, to write"
@@ -48,6 +47,12 @@ def add_training_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--history", type=Path, required=True, help="the CSV to write: loss, learning rate and speed per epoch"
     )
+    add_run_arguments(parser)
+
+
+def add_run_arguments(parser: argparse.ArgumentParser) -> None:
+    """What says where and how to train, not what."""
+    parser.add_argument("--workers", type=int, default=0, help="processes that read images ahead (default: 0, none)")
     parser.add_argument("--checkpoints", type=Path, required=True, help="folder for the state of an unfinished run")
     parser.add_argument(
         "--checkpoint-seconds", type=float, default=300, help="time between saved states (default: 300)"
@@ -55,7 +60,7 @@ def add_training_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--checkpoint-key", default="", help="go on only from a state saved under the same key")
 
 
-PLACES = {"weights", "heads", "history", "checkpoints", "checkpoint_seconds", "workers"}
+PLACES = {"weights", "heads", "history", "metrics", "checkpoints", "checkpoint_seconds", "workers"}
 """Arguments that say where and how, not what: a run may go on under others."""
 
 

@@ -18,7 +18,14 @@ SCHEMA = Path(__file__).resolve().parents[1] / "schemas" / "config.schema.yaml"
 
 CATALOGUE = source.ROOT / "stages" / "checkpoints" / "catalogue.toml"
 
-EVALUATIONS = {"linear": "stages.linear_probe", "knn": "stages.knn", "cluster-alignment": "stages.cluster"}
+EVALUATIONS = {
+    "linear": "stages.linear_probe",
+    "knn": "stages.knn",
+    "cluster-alignment": "stages.cluster",
+    "retrieval": "stages.retrieval",
+    "layers": "stages.layer_probe",
+    "cost": "stages.cost",
+}
 """The evaluations that have rules of their own, each with the stage whose options it takes."""
 
 

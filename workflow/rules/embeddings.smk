@@ -21,7 +21,7 @@ rule embed:
         cpus_per_task=1,
     params:
         augmentation=get_augmentation,
-        code=get_embedding_code,
+        code=lambda wildcards: get_backbone_code(wildcards, "embed"),
         image=get_image("torch"),
     shell:
         "OMP_NUM_THREADS={threads} python -m stages.embed --weights {input.weights[0]}"

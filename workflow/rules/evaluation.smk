@@ -55,6 +55,31 @@ rule linear_probe:
         " --train {input.train[0]} --val {input.val[0]} --metrics {output.metrics} > {log} 2>&1"
 
 
+rule retrieval:
+    input:
+        val=tracked("results/embeddings/{encoder}/{dataset}-val.h5"),
+    output:
+        metrics="results/metrics/{encoder}/{dataset}-{evaluation}.json",
+    log:
+        "logs/retrieval/{encoder}/{dataset}-{evaluation}.log",
+    benchmark:
+        "results/benchmarks/retrieval/{encoder}/{dataset}-{evaluation}.tsv"
+    wildcard_constraints:
+        evaluation=any_of(experiment.evaluations_of("retrieval")),
+    container:
+        get_container("faiss")
+    resources:
+        mem_mb=16000,
+        runtime=60,
+    params:
+        options=get_evaluation_options,
+        code=source.fingerprint("stages.retrieval"),
+        image=get_image("faiss"),
+    shell:
+        "OMP_NUM_THREADS={threads} python -m stages.retrieval {params.options} --name {wildcards.evaluation}"
+        " --val {input.val[0]} --metrics {output.metrics} > {log} 2>&1"
+
+
 rule cluster:
     input:
         unpack(get_embeddings),

@@ -126,12 +126,39 @@ def get_augmentation(wildcards):
     return experiment.datasets[wildcards.dataset].augmentation
 
 
-def get_embedding_code(wildcards):
+def get_backbone_code(wildcards, stage):
+    """The fingerprint of a stage that runs an encoder on a dataset's images, and of what it builds for that."""
     return source.fingerprint(
-        "stages.embed",
+        f"stages.{stage}",
         get_augmentation_module(get_augmentation(wildcards)),
         get_architecture_module(get_encoder(wildcards).architecture),
     )
+
+
+def get_compared(wildcards):
+    """The encoder and, of a student, its teacher, by the flags that take their weights."""
+    names = {"weights": wildcards.encoder}
+    if wildcards.encoder in experiment.students:
+        names["teacher"] = get_encoder(wildcards).teacher
+    return names
+
+
+def get_cost_files(wildcards):
+    return {flag: f"results/encoders/{name}/weights.safetensors" for flag, name in get_compared(wildcards).items()}
+
+
+def get_cost_input(wildcards):
+    return {flag: tracked(path) for flag, path in get_cost_files(wildcards).items()}
+
+
+def get_cost_flags(wildcards):
+    return commands.flags(get_cost_files(wildcards))
+
+
+def get_cost_code(wildcards):
+    """The fingerprint of the stage and of the architectures that it builds."""
+    architectures = [experiment.encoders[name].architecture for name in get_compared(wildcards).values()]
+    return source.fingerprint("stages.cost", *map(get_architecture_module, architectures))
 
 
 def get_embeddings(wildcards):

@@ -1,0 +1,59 @@
+"""The rules of retrieval, layers and cost: whom they measure, and with what. Dry runs; stages have their own tests."""
+
+import re
+
+import pytest
+
+from tests.project import TINY, Project
+
+STUDENT = "teacher--resnet18_x0.125--compress-1q--seed0"
+CONFIG = {
+    **TINY,
+    "students": [{**TINY["students"][0], "methods": ["compress-1q"]}],
+    "evaluations": {"retrieval": {"ks": [1, 3]}, "layers": {"layers": ["L4", "L5"]}, "cost": {"batch_size": 2}},
+    "cluster_pictures": [],
+}
+RULES = {"retrieval": "retrieval", "layers": "layer_probe", "cost": "cost"}
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    made = Project.tiny(tmp_path_factory.mktemp("rules") / "project")
+    made.write_config(CONFIG)
+    return made
+
+
+@pytest.fixture(scope="module")
+def commands(project: Project) -> dict[str, str]:
+    """The command of each metrics file, by the file's name within its folder."""
+    done = project.snakemake("--dry-run", "--printshellcmds")
+    assert done.returncode == 0, done.stdout
+    found = re.findall(r"^ +output: results/metrics/(\S+)\.json\n(?:.*\n)*?Shell command: (.*)$", done.stdout, re.M)
+    return dict(found)
+
+
+def test_every_encoder_is_measured_in_every_way(project: Project) -> None:
+    measured = {job for job in project.would_run() if job.split()[0] in RULES.values()}
+    encoders = [*TINY["encoders"], STUDENT]
+    assert measured == {f"{rule} {encoder} {name}" for name, rule in RULES.items() for encoder in encoders}
+
+
+def test_the_stages_are_told_their_options_and_files(commands: dict[str, str]) -> None:
+    retrieval, layers = (commands[f"teacher/numerals-{name}"] for name in ("retrieval", "layers"))
+    assert "--ks 1 3 " in retrieval
+    assert "--val results/embeddings/teacher/numerals-val.h5" in retrieval
+    assert "train" not in retrieval
+    for words in (
+        "--layers L4 L5 ",
+        "--weights results/encoders/teacher/weights.safetensors",
+        "--train results/datasets/numerals/train.h5 --val results/datasets/numerals/val.h5",
+        "--augmentation affine-elastic",
+        "--checkpoints results/checkpoints/teacher--numerals--layers",
+    ):
+        assert words in layers
+
+
+def test_only_a_students_cost_is_compared_with_its_teachers(commands: dict[str, str]) -> None:
+    assert "--teacher results/encoders/teacher/weights.safetensors" in commands[f"{STUDENT}/numerals-cost"]
+    assert "--teacher" not in commands["teacher/numerals-cost"]
+    assert "--weights results/encoders/teacher/weights.safetensors" in commands["teacher/numerals-cost"]
