@@ -47,6 +47,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     method = add_plugin(parser, argv, distillation, "method")
     arguments = parser.parse_args(argv)
     kind = getattr(method, "TEACHER", "embeddings")
+    if kind == "online":
+        parser.error(f"{arguments.method} trains its teacher along: python -m stages.distill_online")
     files = ("embeddings", "weights", "assignments", "heads")
     given = {name for name in files if getattr(arguments, f"teacher_{name}") is not None}
     if given not in map(set, TAKEN[kind]):
@@ -94,7 +96,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
 
     origin = {"way": "distill", "method": arguments.label or arguments.method, "teacher": teacher.card.name}
-    write_encoder(arguments, student, objective, pack, history, origin)
+    write_encoder(arguments, student, objective.heads(), pack, history, origin)
     training.checkpoint.remove()
 
 
