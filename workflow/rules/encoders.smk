@@ -105,7 +105,8 @@ rule distill_online:
     benchmark:
         "results/benchmarks/distill_online/{encoder}.tsv"
     wildcard_constraints:
-        encoder=any_of(experiment.online),
+        # Asked for a teacher's file, Snakemake tries the teacher's name here, and checks no more than how it begins.
+        encoder=rf"({any_of(experiment.online)})(?!--teacher$)",
     container:
         get_container("torch")
     resources:
