@@ -210,10 +210,10 @@ def batch_of(images: Tensor, teacher: Tensor | None = None, labels: Tensor | Non
 
 
 def tiny_options(method: str) -> dict[str, int]:
-    """Options that make a distillation method small enough for 24 images."""
+    """Options that make a distillation method small enough for 24 images and for a teacher without heads."""
     known = source.options(source.plugin_module("stages.distillation", method))
     small = {"queue_length": 13, "negatives": 7, "dimension": 5, "clusters": CLUSTERS}
-    small |= {"hidden_dimension": 16, "projection_dimension": 8}
+    small |= {"hidden_dimension": 16, "projection_dimension": 8, "teacher_head": False}
     return {name: value for name, value in small.items() if name in known}
 
 

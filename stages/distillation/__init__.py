@@ -19,7 +19,7 @@ from stages.training.objective import Objective
 
 @dataclasses.dataclass(frozen=True)
 class Setting:
-    """What a method may need to know beside its options: the teacher's embedding dimension, the training images.
+    """What a method may need to know beside its options: the teacher's dimension, how many training images.
 
     ``clusters`` is their number where the teacher is known by its clusters, else 0; ``networks`` are the teacher's
     where the method runs them itself; ``teacher`` is a fresh encoder where the method trains it along.

@@ -15,6 +15,7 @@ from lightly.models.modules.heads import BYOLPredictionHead, BYOLProjectionHead
 from torch import Tensor
 
 from stages.architectures import Encoder
+from stages.artifacts.heads import tensors_of
 from stages.errors import UserError, at_least
 from stages.prediction.distance import squared_distance
 from stages.pretraining import Pretraining
@@ -88,9 +89,8 @@ class BYOL(Pretraining):
 
     def heads(self) -> dict[str, Tensor]:
         """The projector and the target network, by which `stages.training.networks` makes a teacher of the encoder."""
-        parts = {
-            "projector": self.projector,
-            "target_backbone": self.target_encoder.backbone,
-            "target_projector": self.target_projector,
-        }
-        return {f"{name}.{key}": value for name, part in parts.items() for key, value in part.state_dict().items()}
+        return tensors_of(
+            projector=self.projector,
+            target_backbone=self.target_encoder.backbone,
+            target_projector=self.target_projector,
+        )

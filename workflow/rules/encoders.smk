@@ -1,6 +1,7 @@
 rule fetch_weights:
     output:
         weights=with_digest("results/encoders/{encoder}/weights.safetensors"),
+        heads=with_digest("results/encoders/{encoder}/heads.safetensors"),
     log:
         "logs/fetch_weights/{encoder}.log",
     benchmark:
@@ -21,7 +22,7 @@ rule fetch_weights:
     shell:
         "OMP_NUM_THREADS={threads} python -m stages.fetch_weights --checkpoint {params.checkpoint}"
         " --name {wildcards.encoder} --size {params.size} --weights {output.weights[0]}"
-        " --downloads results/downloads --lock checkpoints.lock > {log} 2>&1"
+        " --heads {output.heads[0]} --downloads results/downloads --lock checkpoints.lock > {log} 2>&1"
 
 
 rule pretrain:
