@@ -44,7 +44,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     either.add_argument("--teacher-embeddings", type=Path, help="the teacher's cache of the same train split")
     either.add_argument("--teacher-weights", type=Path, help="the teacher's weights, to embed every augmented view")
     either.add_argument("--teacher-assignments", type=Path, help="the clusters of the teacher's train embeddings")
-    parser.add_argument("--teacher-heads", type=Path, help="beside weights or embeddings, what else its training has left")
+    parser.add_argument(
+        "--teacher-heads", type=Path, help="beside weights or embeddings, what else its training has left"
+    )
     method = add_plugin(parser, argv, distillation, "method")
     arguments = parser.parse_args(argv)
     options = read_options(method.Options, arguments)
