@@ -5,10 +5,10 @@
         --weights weights.safetensors --heads heads.safetensors --history history.csv --checkpoints checkpoints
 
 With --teacher-embeddings the teacher has seen each image once, unaugmented; with --teacher-weights it sees the same
-augmented view as the student, at the cost of its forward pass; methods that learn from the clusters of the teacher's
-embeddings take --teacher-assignments, and those that run the teacher's networks --teacher-weights and --teacher-heads
-together. Killed or asked to terminate, it goes on from its last checkpoint when started again with the same arguments,
-and ends with the weights of an unbroken run.
+augmented view as the student, at the cost of its forward pass. Methods that learn from the teacher's projections take
+--teacher-heads with either of these, those that run its networks with its weights, and those that learn from the
+clusters of its embeddings --teacher-assignments. Killed or asked to terminate, it goes on from its last checkpoint when
+started again with the same arguments, and ends with the weights of an unbroken run.
 """
 
 from collections.abc import Sequence
@@ -18,6 +18,7 @@ from stages.command_line import add_plugin, parser_of, read_options, run
 
 TAKEN: dict[str, tuple[tuple[str, ...], ...]] = {
     "embeddings": (("embeddings",), ("weights",)),
+    "projections": (("embeddings", "heads"), ("weights", "heads")),
     "assignments": (("assignments",),),
     "networks": (("weights", "heads"),),
 }
@@ -43,33 +44,32 @@ def main(argv: Sequence[str] | None = None) -> None:
     either.add_argument("--teacher-embeddings", type=Path, help="the teacher's cache of the same train split")
     either.add_argument("--teacher-weights", type=Path, help="the teacher's weights, to embed every augmented view")
     either.add_argument("--teacher-assignments", type=Path, help="the clusters of the teacher's train embeddings")
-    parser.add_argument("--teacher-heads", type=Path, help="with its weights, what else its training has left")
+    parser.add_argument(
+        "--teacher-heads", type=Path, help="beside weights or embeddings, what else its training has left"
+    )
     method = add_plugin(parser, argv, distillation, "method")
     arguments = parser.parse_args(argv)
+    options = read_options(method.Options, arguments)
     kind = getattr(method, "TEACHER", "embeddings")
-    files = ("embeddings", "weights", "assignments", "heads")
-    given = {name for name in files if getattr(arguments, f"teacher_{name}") is not None}
-    if given not in map(set, TAKEN[kind]):
+    if kind == "online":
+        parser.error(f"{arguments.method} trains its teacher along: python -m stages.distill_online")
+    if getattr(options, "teacher_head", False):
+        kind = "projections"
+    names = ("embeddings", "weights", "assignments", "heads")
+    files = {name: path for name in names if (path := getattr(arguments, f"teacher_{name}")) is not None}
+    if set(files) not in map(set, TAKEN[kind]):
         ways = (" and ".join(f"--teacher-{name}" for name in way) for way in TAKEN[kind])
         parser.error(f"{arguments.method} takes its teacher by {' or '.join(ways)}")
 
-    options = read_options(method.Options, arguments)
     pack = read_pack(arguments.train)
     augmentation = augmentations.named(arguments.augmentation, arguments.size)
-    teacher = teacher_from(
-        arguments.teacher_embeddings,
-        arguments.teacher_weights,
-        arguments.teacher_assignments,
-        pack,
-        arguments.size,
-        arguments.teacher_heads,
-    )
+    teacher = teacher_from(kind, files, pack, arguments.size)
     training = run_of(arguments, options, pack, teacher.identity)
 
     seed_here(arguments.seed)
     student = architectures.build(arguments.architecture, InputContract.named(arguments.size, arguments.normalisation))
     objective = plugins.class_in(method, distillation.Distillation)(
-        student, distillation.Setting(teacher.card.dimension, len(pack), teacher.clusters, teacher.networks), options
+        student, distillation.Setting(teacher.dimension, len(pack), teacher.clusters, teacher.networks), options
     )
     teacher.to(training.device)
 
@@ -94,7 +94,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
 
     origin = {"way": "distill", "method": arguments.label or arguments.method, "teacher": teacher.card.name}
-    write_encoder(arguments, student, objective, pack, history, origin)
+    write_encoder(arguments, student, objective.heads(), pack, history, origin)
     training.checkpoint.remove()
 
 

@@ -1,7 +1,7 @@
-"""Fetch a public checkpoint, and write its backbone as an encoder.
+"""Fetch a public checkpoint, and write its backbone as an encoder, and its projector, if it has one, as heads.
 
     python -m stages.fetch_weights --checkpoint moco_v2_800ep --name moco-r50 --size 224 \\
-        --weights weights.safetensors --downloads results/downloads --lock checkpoints.lock
+        --weights weights.safetensors --heads heads.safetensors --downloads results/downloads --lock checkpoints.lock
 
 A broken download goes on where it stopped. The file's sha256 is recorded in the lock file the first time; another
 file under the same name is refused from then on. Without internet, bring the folder of downloads from a machine that
@@ -25,6 +25,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--name", required=True, help="the encoder's name in the file")
     parser.add_argument("--size", type=int, help="the images' side in pixels (default: the catalogue's)")
     parser.add_argument("--weights", type=Path, required=True, help="the encoder file to write")
+    parser.add_argument("--heads", type=Path, required=True, help="the head it was trained behind, to write")
     parser.add_argument("--downloads", type=Path, required=True, help="the folder that keeps downloaded files")
     parser.add_argument("--lock", type=Path, required=True, help="the file that keeps the hashes of first downloads")
     parser.add_argument(
@@ -44,6 +45,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     at_least(1, size=size)
 
     from stages import architectures
+    from stages.artifacts.heads import save_heads
     from stages.artifacts.weights import EncoderCard, InputContract, save_weights
     from stages.checkpoints import layouts
 
@@ -53,7 +55,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     file = obtain(entry, arguments.downloads, arguments.mirror)
     sha256 = lock.verify(entry, file, arguments.lock)
     expected = encoder.backbone.state_dict()
-    state = layouts.backbone_of(layouts.read(file), entry.layout, entry.architecture, expected, file)
+    content = layouts.read(file)
+    state = layouts.backbone_of(content, entry.layout, entry.architecture, expected, file)
+    projector = layouts.projector_of(content, entry.layout, file)
     # Only now: an error page that came in place of the file must not become what later files are held to.
     lock.record(entry, sha256, arguments.lock)
 
@@ -73,6 +77,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         },
     )
     save_weights(arguments.weights, state, card)
+    save_heads(arguments.heads, {f"projector.{name}": tensor for name, tensor in projector.items()}, arguments.weights)
 
 
 def obtain(entry: Entry, downloads: Path, mirror: str | None) -> Path:

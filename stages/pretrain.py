@@ -54,7 +54,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
 
     origin = {"way": "pretrain", "method": arguments.label or arguments.method}
-    write_encoder(arguments, encoder, objective, pack, history, origin)
+    write_encoder(arguments, encoder, objective.heads(), pack, history, origin)
     training.checkpoint.remove()
 
 

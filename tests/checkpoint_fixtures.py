@@ -9,11 +9,17 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 State = dict[str, Tensor]
 
 HEAD = torch.ones(3, 64)
+
+PROJECTORS = {
+    "moco": nn.Sequential(nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 3)),
+    "swav": nn.Sequential(nn.Linear(64, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 3)).eval(),
+}
+"""What the backbones of these layouts were trained behind."""
 
 
 def public(layout: str, backbone: State) -> Any:
@@ -35,7 +41,7 @@ LAYOUTS = ["moco", "swav", "simclr", "vissl", "dino", "dino-training", "torchvis
 
 def _moco(backbone: State) -> Any:
     """As after an own training: released files have the encoder of queries only."""
-    names = {"fc.0.weight": HEAD, "fc.0.bias": HEAD[:, 0], "fc.2.weight": HEAD}
+    names = {f"fc.{name}": tensor for name, tensor in PROJECTORS["moco"].state_dict().items()}
     query = {f"module.encoder_q.{key}": tensor for key, tensor in {**backbone, **names}.items()}
     key = {f"module.encoder_k.{key}": tensor + 1 for key, tensor in {**backbone, **names}.items()}
     queue = {"module.queue": HEAD, "module.queue_ptr": torch.zeros(1)}
@@ -43,7 +49,8 @@ def _moco(backbone: State) -> Any:
 
 
 def _swav(backbone: State) -> Any:
-    heads = {"projection_head.0.weight": HEAD, "projection_head.3.bias": HEAD[0], "prototypes.weight": HEAD}
+    heads = {f"projection_head.{name}": tensor for name, tensor in PROJECTORS["swav"].state_dict().items()}
+    heads["prototypes.weight"] = HEAD
     return {f"module.{key}": tensor for key, tensor in {**backbone, **heads}.items()}
 
 

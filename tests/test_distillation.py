@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from stages import architectures, distill, distillation, plugins
+from stages import architectures, distill, distill_online, distillation, plugins
 from stages.artifacts.weights import InputContract, load_weights
 from stages.distillation import Distillation, Setting, compress_1q, compress_2q, regression_bn
 from stages.errors import UserError
@@ -177,14 +177,16 @@ def test_without_momentum_there_is_no_key_student_and_the_anchors_are_its_own() 
 def objective_of(method: str, student: nn.Module, seed: int = 1, **changed: object) -> Distillation:
     module = plugins.module(distillation, "method", method)
     networks = networks_seeded(seed) if learns_from(method) == "networks" else None
-    setting = Setting(TEACHER, IMAGES, CLUSTERS if learns_clusters(method) else 0, networks)
+    torch.manual_seed(seed)
+    teacher = architectures.build("resnet18_x0.125", InputContract(SIZE)) if learns_from(method) == "online" else None
+    setting = Setting(TEACHER, IMAGES, CLUSTERS if learns_clusters(method) else 0, networks, teacher)
     torch.manual_seed(seed)
     return plugins.class_in(module, Distillation)(student, setting, module.Options(**tiny_options(method), **changed))
 
 
 def said_by_the_teacher(method: str, seed: int, count: int) -> Tensor | None:
-    """What a batch holds for a method to learn from: embeddings, or clusters; nothing, if it runs the networks."""
-    if learns_from(method) == "networks":
+    """What a batch holds for a method to learn from: embeddings, or clusters; nothing, if it runs the teacher."""
+    if learns_from(method) in ("networks", "online"):
         return None
     if learns_clusters(method):
         return torch.randint(CLUSTERS, (count,), generator=torch.Generator().manual_seed(seed))
@@ -391,11 +393,19 @@ def distilled(
                     "optimizer": "sgd",
                     "warmup_epochs": 0,
                 },
+                "online": {
+                    "teacher_name": "along",
+                    "teacher_architecture": "resnet18_x0.125",
+                    "optimizer": "sgd",
+                    "warmup_epochs": 0,
+                },
             }[learns_from(method)]
             small = {**tiny_options(method), "train": small_splits[0], **teacher}
             brief = {"method": method, "epochs": 8, "batch_size": 32, "learning_rate": 0.02}
-            done[method] = Training(tmp_path_factory.mktemp(method), "distill", {**brief, **small})
-            distill.main(done[method].argv)
+            stage = distill_online if learns_from(method) == "online" else distill
+            program = stage.__name__.removeprefix("stages.")
+            done[method] = Training(tmp_path_factory.mktemp(method), program, {**brief, **small})
+            stage.main(done[method].argv)
         return done[method]
 
     return distil
@@ -411,7 +421,7 @@ def test_only_the_backbone_is_in_the_saved_weights(method: str, distilled: Calla
         "method": method,
         "dataset": "digits",
         "seed": 0,
-        "teacher": "byol" if learns_from(method) == "networks" else "encoder",
+        "teacher": {"networks": "byol", "online": "along"}.get(learns_from(method), "encoder"),
     }
 
 
@@ -475,7 +485,7 @@ def test_the_methods_are_the_files() -> None:
     files = {path.stem for path in Path(str(distillation.__file__)).parent.glob("*.py")} - {"__init__"}
     assert sorted(name.replace("_", "-") for name in files) == METHODS
     assert {"cluster-classification", "compress-1q", "compress-2q", "crd", "pkt"} <= set(METHODS)
-    assert {"regression", "regression-bn", "seed", "simdis-off", "simreg"} <= set(METHODS)
+    assert {"regression", "regression-bn", "seed", "simdis-off", "simdis-on", "simreg"} <= set(METHODS)
 
 
 @pytest.mark.parametrize(("name", "nearest"), [("compres-2q", "compress-2q"), ("regresion-bn", "regression-bn")])

@@ -13,10 +13,11 @@ import pytest
 import torch
 
 from stages import architectures, fetch_weights
+from stages.artifacts.heads import load_heads
 from stages.artifacts.weights import NORMALISATIONS, InputContract, load_weights
 from stages.checkpoints import catalogue, download, layouts, lock
 from stages.errors import UserError
-from tests.checkpoint_fixtures import LAYOUTS, FileServer, State, public, serving
+from tests.checkpoint_fixtures import LAYOUTS, PROJECTORS, FileServer, State, public, serving
 from tests.conftest import assert_refused, flags, program
 
 RESNET = "resnet18_x0.125"
@@ -76,6 +77,7 @@ def arguments(server: FileServer, backbone: State, tmp_path: Path) -> dict[str, 
         "name": "mine",
         "size": 32,
         "weights": tmp_path / "weights.safetensors",
+        "heads": tmp_path / "heads.safetensors",
         "downloads": tmp_path / "downloads",
         "lock": tmp_path / "checkpoints.lock",
         "catalogue": write_catalogue(tmp_path / "catalogue.toml", server),
@@ -111,6 +113,9 @@ def test_every_tensor_arrives_from_a_server(
     server.faults = [("stop", len(content) // 2), ("status", 503)]
     write_catalogue(tmp_path / "catalogue.toml", server, layout=layout)
     assert_same(fetch(arguments), backbone)
+    heads = load_heads(Path(str(arguments["heads"])), Path(str(arguments["weights"])))
+    names = PROJECTORS[layout].state_dict() if layout in PROJECTORS else {}
+    assert set(heads) == {f"projector.layers.{name}" for name in names}
     assert len(server.requests) == 3
     assert (tmp_path / "downloads" / PLACE).read_bytes() == content
 

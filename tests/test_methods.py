@@ -37,11 +37,11 @@ def test_every_value_of_an_ablation_is_in_it() -> None:
         assert {each[key] for each in options if key in each} == values
 
 
-def test_two_methods_learn_from_more_than_embeddings() -> None:
+def test_three_methods_learn_from_more_than_embeddings() -> None:
     experiment = Experiment(CONFIG)
     students = [experiment.student(name) for name in experiment.students]
     for student in students:
-        others = {"cluster-classification": "assignments", "simdis-off": "networks"}
+        others = {"cluster-classification": "assignments", "simdis-off": "networks", "simdis-on": "online"}
         assert student.learns_from == others.get(student.method, "embeddings")
 
 

@@ -16,39 +16,25 @@ from stages import architectures, distill
 from stages.artifacts.heads import load_heads, save_heads
 from stages.artifacts.weights import InputContract, digest_of, load_weights
 from stages.distillation import Setting
-from stages.distillation.simdis_off import VIEWS, Options, SimDisOff
+from stages.distillation.simdis_off import Options, SimDisOff
 from stages.errors import UserError
+from stages.prediction.options import VIEWS
 from stages.pretraining import byol
-from stages.training.batches import Batch
 from stages.training.networks import Networks
 from stages.training.optimizers import optimizer_of
 from stages.training.teacher import NetworksTeacher
 from tests.project import TINY, Project
+from tests.simdis_fixtures import COMBINATIONS, batch_seeded, doubled, naive_loss
 from tests.training_fixtures import (
     ARCHITECTURE,
     PROJECTION,
     SIZE,
     Training,
-    images_seeded,
     networks_seeded,
     tiny_options,
 )
 
 pytest_plugins = ["tests.training_fixtures"]
-
-# The rows of the paper's Table 2, of which the first is BYOL; then each view alone.
-TABLE_2 = [
-    ("sema-dv",),
-    ("sema-dv", "t-sv"),
-    ("sema-dv", "t-dv"),
-    ("sema-dv", "tema-sv"),
-    ("sema-dv", "tema-dv"),
-    ("sema-dv", "t-sv", "t-dv"),
-    ("sema-dv", "tema-sv", "tema-dv"),
-    ("sema-dv", "t-sv", "t-dv", "tema-sv", "tema-dv"),
-    VIEWS,
-]
-COMBINATIONS = [*TABLE_2, *((view,) for view in VIEWS if view != "sema-dv")]
 
 
 def objective(networks: Networks | None = None, **changed: Any) -> SimDisOff:
@@ -59,41 +45,11 @@ def objective(networks: Networks | None = None, **changed: Any) -> SimDisOff:
     return SimDisOff(student, Setting(64, 24, networks=networks or networks_seeded(1)), options).train()
 
 
-def batch_seeded(seed: int, count: int = 6) -> Batch:
-    rows = torch.arange(count)
-    return Batch(views=(images_seeded(2 * seed, count), images_seeded(2 * seed + 1, count)), indices=rows, labels=rows)
-
-
-def doubled(batch: Batch) -> Batch:
-    return Batch(tuple(view.double() for view in batch.views), batch.indices, batch.labels)
-
-
 def step(found: SimDisOff, seed: int, progress: float = 0.5) -> None:
     optimizer = optimizer_of(found, found.options)
     found(batch_seeded(seed)).backward()
     optimizer.step()
     found.after_step(progress)
-
-
-def naive_loss(found: SimDisOff, networks: Networks, batch: Batch) -> Tensor:
-    """The authors' loss, a view, a direction and an image at a time; of ``found`` only its modules are used."""
-    own = [found.projector(found.student(view)) for view in batch.views]
-    targets: dict[str, list[Tensor]] = {"s": own}
-    if found.average is not None:
-        targets["sema"] = [found.average.projector(found.average.encoder(view)) for view in batch.views]
-    for name, network in (("t", networks.online), ("tema", networks.target)):
-        targets[name] = [network.projector(network.encoder(view)) for view in batch.views]
-    losses = []
-    for view in found.options.views:
-        name, kind = view.split("-")
-        total = torch.zeros((), dtype=torch.float64)
-        for direction in (0, 1):
-            predicted = found.predictors[view](own[direction])
-            goal = targets[name][direction if kind == "sv" else 1 - direction].detach()
-            for one, other in zip(predicted, goal, strict=True):
-                total = total + 2 - 2 * torch.dot(one, other) / (one.norm() * other.norm())
-        losses.append(total / len(batch.indices))
-    return sum(losses, torch.zeros((), dtype=torch.float64)) / len(losses)
 
 
 def as_normalising(networks: Networks, statistics: str) -> Networks:
@@ -295,8 +251,8 @@ def test_other_methods_take_no_heads(
 ) -> None:
     files = {"teacher_weights": byol_teacher.weights, "teacher_heads": byol_teacher.heads}
     with pytest.raises(SystemExit):
-        distill.main(Training(tmp_path, "distill", {"method": "seed", "train": small_splits[0], **files}).argv)
-    assert "seed takes its teacher by --teacher-embeddings or --teacher-weights" in capsys.readouterr().err
+        distill.main(Training(tmp_path, "distill", {"method": "pkt", "train": small_splits[0], **files}).argv)
+    assert "pkt takes its teacher by --teacher-embeddings or --teacher-weights" in capsys.readouterr().err
 
 
 def refusal_of(weights: Path, heads: Path, size: int = SIZE) -> str:
@@ -327,7 +283,7 @@ def test_files_that_are_no_heads_are_refused(byol_teacher: Training, tmp_path: P
     assert "does not say whose heads" in refusal_of(weights, path)
     heads = load_heads(byol_teacher.heads, weights)
     save_heads(path, {**heads, "projector.layers.3.weight": torch.zeros(4, 5)}, weights)
-    assert "not a projector of byol" in refusal_of(weights, path)
+    assert "not a projector (" in refusal_of(weights, path)
     assert "the student sees 32" in refusal_of(weights, byol_teacher.heads, 32)
 
 

@@ -34,7 +34,7 @@ ROOT = Path(__file__).parents[1]
 
 @dataclasses.dataclass(frozen=True)
 class Training:
-    """A call of ``stages.pretrain`` or ``stages.distill`` whose files are in ``folder``."""
+    """A call of ``stages.pretrain``, ``distill`` or ``distill_online`` whose files are in ``folder``."""
 
     folder: Path
     program: str
@@ -53,6 +53,11 @@ class Training:
         return self.folder / "history.csv"
 
     @property
+    def teacher(self) -> "Training":
+        """The files of a teacher that is trained along."""
+        return Training(self.folder / "teacher", self.program, self.options)
+
+    @property
     def checkpoint(self) -> Path:
         return self.folder / "checkpoints" / "checkpoint.pt"
 
@@ -64,6 +69,8 @@ class Training:
             "history": self.history,
             "checkpoints": self.checkpoint.parent,
         }
+        if self.program == "distill_online":
+            files |= {f"teacher_{name}": getattr(self.teacher, name) for name in ("weights", "heads", "history")}
         flags = {"name": "encoder", "architecture": ARCHITECTURE, "augmentation": "crop-flip", "size": SIZE}
         every = {**flags, **files, **self.options}
         return [text for name, value in every.items() for text in (f"--{name.replace('_', '-')}", str(value))]
@@ -203,15 +210,15 @@ def batch_of(images: Tensor, teacher: Tensor | None = None, labels: Tensor | Non
 
 
 def tiny_options(method: str) -> dict[str, int]:
-    """Options that make a distillation method small enough for 24 images."""
+    """Options that make a distillation method small enough for 24 images and for a teacher without heads."""
     known = source.options(source.plugin_module("stages.distillation", method))
     small = {"queue_length": 13, "negatives": 7, "dimension": 5, "clusters": CLUSTERS}
-    small |= {"hidden_dimension": 16, "projection_dimension": 8}
+    small |= {"hidden_dimension": 16, "projection_dimension": 8, "teacher_head": False}
     return {name: value for name, value in small.items() if name in known}
 
 
 def learns_from(method: str) -> str:
-    """What of its teacher a distillation method learns from: embeddings, assignments or networks."""
+    """What of its teacher a distillation method learns from: embeddings, assignments, networks, or it while online."""
     return source.constant(source.plugin_module("stages.distillation", method), "TEACHER", "embeddings")
 
 

@@ -12,6 +12,7 @@ from stages.errors import UserError
 
 if TYPE_CHECKING:
     import torch
+    from torch import nn
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,6 +21,11 @@ class Owner:
 
     encoder: str
     weights: str
+
+
+def tensors_of(**parts: "nn.Module") -> dict[str, "torch.Tensor"]:
+    """The tensors of modules, each under its part's name: ``projector.layers.0.weight``."""
+    return {f"{name}.{key}": value for name, part in parts.items() for key, value in part.state_dict().items()}
 
 
 def save_heads(path: Path, tensors: Mapping[str, "torch.Tensor"], weights: Path) -> None:
@@ -34,19 +40,25 @@ def save_heads(path: Path, tensors: Mapping[str, "torch.Tensor"], weights: Path)
 
 def load_heads(path: Path, weights: Path) -> dict[str, "torch.Tensor"]:
     """The tensors, which have to be the heads of the encoder whose file is ``weights``."""
+    return heads_of(Owner(read_card(weights).name, digest_of(weights)), path, weights)
+
+
+def heads_of(expected: Owner, path: Path, source: Path) -> dict[str, "torch.Tensor"]:
+    """The tensors, which have to be the heads of the encoder ``expected``, of which ``source`` holds something."""
     from safetensors import safe_open
     from safetensors.torch import load_file
 
     with refusing_damage(path, "heads"), safe_open(path, framework="numpy") as file:
         metadata = file.metadata() or {}
     if "heads" not in metadata:
-        raise UserError(f"{path}: does not say whose heads they are; expected a heads file of pretrain or distill")
-    owner = Owner(**json.loads(metadata["heads"]))
-    digest = digest_of(weights)
-    if owner.weights != digest:
         raise UserError(
-            f"{path}: the heads of {owner.encoder} ({owner.weights[:12]}), but {weights} holds "
-            f"{read_card(weights).name} ({digest[:12]}); give both files of one encoder"
+            f"{path}: does not say whose heads they are; expected a heads file of pretrain, distill or fetch"
+        )
+    owner = Owner(**json.loads(metadata["heads"]))
+    if owner.weights != expected.weights:
+        raise UserError(
+            f"{path}: the heads of {owner.encoder} ({owner.weights[:12]}), but {source} is of {expected.encoder} "
+            f"({expected.weights[:12]}); give both files of one encoder"
         )
     with refusing_damage(path, "heads"):
         return load_file(path)

@@ -25,12 +25,14 @@ State = dict[str, Tensor]
 class Layout:
     """The state dict is under ``path``, the backbone's names begin with ``prefix``, those of heads are in ``others``.
 
+    ``projector`` begins the names of the head that the backbone was trained behind, if it is a multilayer perceptron.
     ``convert`` gives the backbone's names and tensors the form that they have here.
     """
 
     path: tuple[str, ...] = ()
     prefix: str = ""
     others: tuple[str, ...] = ()
+    projector: str = ""
     convert: Callable[[State], State] = dict
 
 
@@ -51,8 +53,13 @@ LAYOUTS = {
         path=("state_dict",),
         prefix="module.encoder_q.",
         others=("module.encoder_q.fc.", "module.encoder_k.", "module.queue"),
+        projector="module.encoder_q.fc.",
     ),
-    "swav": Layout(prefix="module.", others=("module.projection_head.", "module.prototypes.")),
+    "swav": Layout(
+        prefix="module.",
+        others=("module.projection_head.", "module.prototypes."),
+        projector="module.projection_head.",
+    ),
     "simclr": Layout(path=("state_dict",), others=("fc.",)),
     "vissl": Layout(path=("classy_state_dict", "base_model", "model", "trunk"), prefix="_feature_blocks."),
     "dino": Layout(),
@@ -113,6 +120,19 @@ def backbone_of(content: Any, layout: str, architecture: str, expected: Mapping[
     if missing or strange:
         raise UserError(f"{title}: {_count(missing, 'missing')}, {_count(strange, 'left over')}")
     return {name: _fitted(found[name], tensor, name, title) for name, tensor in expected.items()}
+
+
+def projector_of(content: Any, layout: str, where: Path) -> State:
+    """The tensors of the projector, ``layers.<number>.<name>``; none if layout or file has none.
+
+    One of a single layer, such as MoCo v1's, has no numbers in its names.
+    """
+    rule = LAYOUTS[layout]
+    if not rule.projector:
+        return {}
+    state = _state_dict(content, rule.path, f"{where}: not in the layout {layout!r}")
+    names = {key: key.removeprefix(rule.projector) for key in state if key.startswith(rule.projector)}
+    return {f"layers.{name if name[0].isdigit() else f'0.{name}'}": state[key] for key, name in names.items()}
 
 
 def _state_dict(content: Any, path: Iterable[str], title: str) -> State:

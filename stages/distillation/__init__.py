@@ -2,7 +2,8 @@
 
 A method learns from the teacher's embeddings, unless its module says otherwise. ``TEACHER = "assignments"``: from the
 clusters of the teacher's embeddings, of which its options name the number, ``clusters``. ``TEACHER = "networks"``: from
-the networks that the teacher was trained with, which the method runs itself.
+the networks that the teacher was trained with, which the method runs itself. ``TEACHER = "online"``: from a teacher
+that the method trains along with the student.
 """
 
 import dataclasses
@@ -18,16 +19,17 @@ from stages.training.objective import Objective
 
 @dataclasses.dataclass(frozen=True)
 class Setting:
-    """What a method may need to know beside its options: the teacher's embedding dimension, the training images.
+    """What a method may need to know beside its options: the teacher's dimension, how many training images.
 
     ``clusters`` is their number where the teacher is known by its clusters, else 0; ``networks`` are the teacher's
-    where the method runs them itself.
+    where the method runs them itself; ``teacher`` is a fresh encoder where the method trains it along.
     """
 
     teacher_dimension: int
     images: int
     clusters: int = 0
     networks: Networks | None = None
+    teacher: Encoder | None = None
 
 
 class Distillation(Objective):
@@ -37,6 +39,10 @@ class Distillation(Objective):
         super().__init__()
         self.student = student
         self.options = options
+
+    def teacher_heads(self) -> dict[str, Tensor]:
+        """What a later method may need of a teacher that was trained along, beside its backbone."""
+        return {}
 
 
 def teacher_of(batch: Batch) -> Tensor:

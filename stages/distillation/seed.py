@@ -1,10 +1,10 @@
 """SEED: "Self-supervised Distillation for Visual Representation" (Fang et al., ICLR 2021).
 
 Like CompRess with one memory bank, the teacher's, and its own temperature for the teacher; and the image's own teacher
-embedding is one more anchor, the first. Three things differ from the authors' code: it compares the output of the
-teacher's self-supervised head, 128-d, where this compares the backbone's embeddings, which is what a cache holds; the
-loss here is the divergence, which is their cross entropy less the teacher's entropy, so the gradient is the same; and
-their memory bank begins with unit vectors, ours with vectors of unit norm in expectation.
+embedding is one more anchor, the first. Embeddings are the teacher's projections, by the head that its own training has
+left. Two things differ from the authors' code: the loss here is the divergence, which is their cross entropy less the
+teacher's entropy, so the gradient is the same; and their memory bank begins with unit vectors, ours with vectors of
+unit norm in expectation.
 """
 
 import dataclasses
@@ -32,6 +32,9 @@ class Options(Recipe):
     temperature: Annotated[float, "of the student's softmax"] = 0.2
     teacher_temperature: Annotated[float, "of the teacher's softmax; the authors' code uses 0.0001"] = 0.01
     queue_length: Annotated[int, "anchors in the memory bank"] = 65_536
+    teacher_head: Annotated[
+        bool, "learn from the teacher's projections, by its own head; false: from its embeddings, as CompRess does"
+    ] = True
 
     def __post_init__(self) -> None:
         super().__post_init__()

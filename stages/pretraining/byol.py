@@ -7,15 +7,17 @@ its own to the batch norms, and the target network keeps its own batch-norm stat
 """
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Annotated, Literal
 
 import torch
-from lightly.loss import NegativeCosineSimilarity
 from lightly.models.modules.heads import BYOLPredictionHead, BYOLProjectionHead
 from torch import Tensor
 
 from stages.architectures import Encoder
+from stages.artifacts.heads import tensors_of
 from stages.errors import UserError, at_least
+from stages.prediction.distance import squared_distance
 from stages.pretraining import Pretraining
 from stages.training.batches import Batch
 from stages.training.momentum import follow, frozen, frozen_redraw, rising
@@ -63,21 +65,22 @@ class BYOL(Pretraining):
         self.predictor = BYOLPredictionHead(outputs, hidden, outputs)
         self.target_encoder = frozen_redraw(encoder)
         self.target_projector = frozen(BYOLProjectionHead(encoder.dimension, hidden, outputs))
-        self.similarity = NegativeCosineSimilarity()
 
     def forward(self, batch: Batch) -> Tensor:
-        """The squared distance of unit predictions and targets, 2 - 2 cos, in both directions: a scalar, 0 to 8."""
-        first, second = batch.views
-        predictions = [self.predictor(self.projector(self.encoder(view))) for view in (first, second)]
-        targets = [self._target(view) for view in (second, first)]
-        return sum(
-            (2 + 2 * self.similarity(*pair) for pair in zip(predictions, targets, strict=True)), first.new_zeros(())
-        )
+        return self.loss(self.projections(batch.views), self.targets(batch.views))
+
+    def projections(self, views: Sequence[Tensor]) -> list[Tensor]:
+        """Those of the online network [B, D], for each view."""
+        return [self.projector(self.encoder(view)) for view in views]
 
     @torch.no_grad()
-    def _target(self, view: Tensor) -> Tensor:
-        projection: Tensor = self.target_projector(self.target_encoder(view))
-        return projection
+    def targets(self, views: Sequence[Tensor]) -> list[Tensor]:
+        """The projections of the target network [B, D], for each view."""
+        return [self.target_projector(self.target_encoder(view)) for view in views]
+
+    def loss(self, projections: Sequence[Tensor], targets: Sequence[Tensor]) -> Tensor:
+        """The squared distance of unit predictions and the targets of the other view: a scalar, 0 to 8."""
+        return squared_distance([self.predictor(projection) for projection in projections], targets[::-1])
 
     def after_step(self, progress: float) -> None:
         momentum = rising(self.momentum, progress)
@@ -86,9 +89,8 @@ class BYOL(Pretraining):
 
     def heads(self) -> dict[str, Tensor]:
         """The projector and the target network, by which `stages.training.networks` makes a teacher of the encoder."""
-        parts = {
-            "projector": self.projector,
-            "target_backbone": self.target_encoder.backbone,
-            "target_projector": self.target_projector,
-        }
-        return {f"{name}.{key}": value for name, part in parts.items() for key, value in part.state_dict().items()}
+        return tensors_of(
+            projector=self.projector,
+            target_backbone=self.target_encoder.backbone,
+            target_projector=self.target_projector,
+        )

@@ -15,12 +15,15 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from stages.architectures import Encoder
+from stages.artifacts.heads import tensors_of
 from stages.errors import UserError, above_zero, at_least
 from stages.pretraining import Pretraining
 from stages.similarity.queue import AnchorQueue
 from stages.training.batches import Batch
 from stages.training.momentum import follow, frozen
 from stages.training.recipe import Recipe
+
+HEADS = "projector"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,7 +37,7 @@ class Options(Recipe):
     temperature: Annotated[float, "of the contrastive softmax"] = 0.2
     queue_length: Annotated[int, "keys in the memory bank, the negatives of every query"] = 65_536
     momentum: Annotated[float, "of the key encoder: the share of its weights that a step keeps"] = 0.999
-    projection_dimension: Annotated[int, "outputs of the projection head, which is thrown away"] = 128
+    projection_dimension: Annotated[int, "outputs of the projection head"] = 128
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -78,6 +81,10 @@ class MoCoV2(Pretraining):
         follow(self.key_encoder, self.encoder, self.momentum)
         follow(self.key_head, self.head, self.momentum)
         self.queue.write_held()
+
+    def heads(self) -> dict[str, Tensor]:
+        """The projector, by whose outputs a student may know the encoder."""
+        return tensors_of(projector=self.head)
 
 
 def info_nce(own: Tensor, others: Tensor, temperature: float) -> Tensor:

@@ -13,10 +13,13 @@ from lightly.models.modules.heads import SimCLRProjectionHead
 from torch import Tensor
 
 from stages.architectures import Encoder
+from stages.artifacts.heads import tensors_of
 from stages.errors import above_zero
 from stages.pretraining import Pretraining
 from stages.training.batches import Batch
 from stages.training.recipe import Recipe
+
+HEADS = "projector"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,7 +38,7 @@ class Options(Recipe):
     ] = "cosine"
     warmup_epochs: Annotated[int, "epochs of linear increase from 0 to the learning rate"] = 10
     temperature: Annotated[float, "of the contrastive softmax"] = 0.1
-    projection_dimension: Annotated[int, "outputs of the projection head, which is thrown away"] = 128
+    projection_dimension: Annotated[int, "outputs of the projection head"] = 128
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -43,7 +46,7 @@ class Options(Recipe):
 
 
 class SimCLR(Pretraining):
-    """The encoder behind a two-layer projection head with batch norm; the head is thrown away."""
+    """The encoder behind a two-layer projection head with batch norm."""
 
     views = 2
 
@@ -58,3 +61,7 @@ class SimCLR(Pretraining):
         first, second = projections.chunk(2)
         loss: Tensor = self.loss(first, second)
         return loss
+
+    def heads(self) -> dict[str, Tensor]:
+        """The projector, by whose outputs a student may know the encoder."""
+        return tensors_of(projector=self.head)

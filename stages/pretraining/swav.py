@@ -17,11 +17,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from stages.architectures import Encoder
+from stages.artifacts.heads import tensors_of
 from stages.errors import above_zero, at_least
 from stages.pretraining import Pretraining
 from stages.similarity.queue import AnchorQueue
 from stages.training.batches import Batch
 from stages.training.recipe import Recipe
+
+HEADS = "projector"
 
 FULL_CROPS = 2
 
@@ -47,7 +50,7 @@ class Options(Recipe):
     queue_length: Annotated[int, "earlier images whose codes are found along with the batch's; 0: none"] = 0
     queue_start_epoch: Annotated[int, "epochs before the queue begins to fill; it is used once full"] = 15
     hidden_dimension: Annotated[int, "hidden units of the projection head"] = 2048
-    projection_dimension: Annotated[int, "outputs of the projection head, which is thrown away"] = 128
+    projection_dimension: Annotated[int, "outputs of the projection head"] = 128
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -60,7 +63,7 @@ class Options(Recipe):
 
 
 class SwAV(Pretraining):
-    """The encoder behind a two-layer head and unit prototypes; all but the encoder is thrown away.
+    """The encoder behind a two-layer head and unit prototypes.
 
     lightly's prototypes are not used: they have a bias, the authors' have none.
     """
@@ -111,6 +114,10 @@ class SwAV(Pretraining):
         started = progress * self.options.epochs > self.options.queue_start_epoch + 1e-9
         if self.queue is not None and started:
             self.queue.write_held()
+
+    def heads(self) -> dict[str, Tensor]:
+        """The projector, by whose outputs a student may know the encoder."""
+        return tensors_of(projector=self.head)
 
     @torch.no_grad()
     def _normalise_prototypes(self) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from stages.architectures import Encoder
 from stages.artifacts.atomic import write_text
@@ -20,7 +21,6 @@ from stages.errors import at_least
 from stages.training.batches import steps_per_epoch
 from stages.training.checkpoint import Checkpoint
 from stages.training.loop import Run
-from stages.training.objective import Objective
 from stages.training.recipe import Recipe
 
 
@@ -60,8 +60,10 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--checkpoint-key", default="", help="go on only from a state saved under the same key")
 
 
-PLACES = {"weights", "heads", "history", "metrics", "checkpoints", "checkpoint_seconds", "workers"}
-"""Arguments that say where and how, not what: a run may go on under others."""
+FILES = ("weights", "heads", "history")
+
+PLACES = {*FILES, *(f"teacher_{file}" for file in FILES), "metrics", "checkpoints", "checkpoint_seconds", "workers"}
+"""Arguments that say where and how, not what: a run may go on under others. A teacher that is read has its digest."""
 
 
 def run_of(arguments: argparse.Namespace, recipe: Recipe, pack: PackedImages, *inputs: str) -> Run:
@@ -98,23 +100,27 @@ def write_history(path: Path, history: list[dict[str, float]]) -> None:
 def write_encoder(
     arguments: argparse.Namespace,
     encoder: Encoder,
-    objective: Objective,
+    heads: Mapping[str, Tensor],
     pack: PackedImages,
     history: list[dict[str, float]],
     origin: Mapping[str, Any],
+    prefix: str = "",
 ) -> None:
-    """Write what training leaves: the backbone with its card, the objective's heads, and the history.
+    """Write what training leaves: the backbone with its card, the heads, and the history.
 
     Args:
         origin: how the encoder came to be, but for its dataset and seed.
+        prefix: of the arguments that name the encoder, its architecture and its files, as in ``teacher_weights``.
     """
+    name, architecture = (getattr(arguments, f"{prefix}{key}") for key in ("name", "architecture"))
+    weights, heads_path, history_path = (getattr(arguments, f"{prefix}{file}") for file in FILES)
     card = EncoderCard(
-        name=arguments.name,
-        architecture=arguments.architecture,
+        name=name,
+        architecture=architecture,
         dimension=encoder.dimension,
         contract=encoder.contract,
         origin={**origin, "dataset": pack.name, "seed": arguments.seed},
     )
-    save_weights(arguments.weights, encoder.backbone.state_dict(), card)
-    save_heads(arguments.heads, objective.heads(), arguments.weights)
-    write_history(arguments.history, history)
+    save_weights(weights, encoder.backbone.state_dict(), card)
+    save_heads(heads_path, heads, weights)
+    write_history(history_path, history)

@@ -1,5 +1,6 @@
-"""The frozen teacher: by its cached embeddings, live, by the clusters of its embeddings, or by its networks."""
+"""The frozen teacher: by its embeddings, cached or live, projections, clusters of embeddings, or networks."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Protocol
 
@@ -9,21 +10,22 @@ from torch import Tensor
 from stages import architectures
 from stages.artifacts.assignments import Assignments, read_assignments
 from stages.artifacts.embeddings import Embeddings, read_embeddings
-from stages.artifacts.heads import load_heads
+from stages.artifacts.heads import Owner, heads_of, load_heads
 from stages.artifacts.weights import EncoderCard, digest_of, load_weights
 from stages.datasets.packed import PackedImages
 from stages.errors import UserError
 from stages.training.batches import Batch
-from stages.training.networks import Networks, networks_from
+from stages.training.networks import Networks, networks_from, projector_from
 
 
 class Teacher(Protocol):
-    """Says something of a batch's images: their embeddings [B, D], not normalised, or their clusters [B].
+    """Says something of a batch's images: embeddings [B, ``dimension``], not normalised, or their clusters [B].
 
     None where it hands the method its ``networks`` instead.
     """
 
     card: EncoderCard
+    dimension: int
     clusters: int
     networks: Networks | None
     identity: str
@@ -46,7 +48,8 @@ class CachedTeacher:
                 f"{cache.path}: embeddings of {cache.dataset}-{cache.split} ({cache.dataset_fingerprint[:12]}), but "
                 f"{pack.path} holds {pack.name}-{pack.split} ({pack.fingerprint[:12]}); embed these images first"
             )
-        self.cache, self.card = cache, cache.card
+        self.cache, self.card, self.dimension = cache, cache.card, cache.card.dimension
+        self.owner, self.path = Owner(cache.card.name, cache.weights), cache.path
         self.identity = f"{cache.weights} {cache.transform} {cache.vectors.dtype}"
         self.device = torch.device("cpu")
 
@@ -66,7 +69,9 @@ class LiveTeacher:
 
     def __init__(self, weights: Path, size: int) -> None:
         state, self.card = _of_size(weights, size)
+        self.dimension = self.card.dimension
         self.identity = digest_of(weights)
+        self.owner, self.path = Owner(self.card.name, self.identity), weights
         self.encoder = architectures.load(self.card.architecture, self.card.contract, state, str(weights))
         self.encoder.eval().requires_grad_(False)
 
@@ -77,6 +82,29 @@ class LiveTeacher:
     def __call__(self, batch: Batch) -> Tensor:
         embeddings: Tensor = self.encoder(batch.views[0])
         return embeddings
+
+
+class ProjectedTeacher:
+    """Another teacher's embeddings, through the projector that its training has left, in evaluation mode."""
+
+    clusters = 0
+    networks: Networks | None = None
+
+    def __init__(self, teacher: CachedTeacher | LiveTeacher, heads: Path) -> None:
+        self.teacher, self.card = teacher, teacher.card
+        tensors = heads_of(teacher.owner, heads, teacher.path)
+        self.projector = projector_from(teacher.card, tensors, str(heads)).eval().requires_grad_(False)
+        self.dimension = self.projector.dimension
+        self.identity = f"{teacher.identity} {digest_of(heads)}"
+
+    def to(self, device: torch.device) -> None:
+        self.teacher.to(device)
+        self.projector.to(device)
+
+    @torch.no_grad()
+    def __call__(self, batch: Batch) -> Tensor:
+        projections: Tensor = self.projector(self.teacher(batch))
+        return projections
 
 
 class ClusteredTeacher:
@@ -91,7 +119,7 @@ class ClusteredTeacher:
                 f"{pack.name}-{pack.split} ({pack.fingerprint[:12]}); cluster the embeddings of these images first"
             )
         self.assigned = torch.from_numpy(found.train[0]).long()
-        self.card, self.clusters = found.card, found.clusters
+        self.card, self.dimension, self.clusters = found.card, found.card.dimension, found.clusters
         self.identity = digest_of(path)
         self.device = torch.device("cpu")
 
@@ -109,6 +137,7 @@ class NetworksTeacher:
 
     def __init__(self, weights: Path, heads: Path, size: int) -> None:
         state, self.card = _of_size(weights, size)
+        self.dimension = self.card.dimension
         self.networks: Networks | None = networks_from(self.card, state, load_heads(heads, weights), str(heads))
         self.identity = f"{digest_of(weights)} {digest_of(heads)}"
 
@@ -130,18 +159,19 @@ def _of_size(weights: Path, size: int) -> tuple[dict[str, Tensor], EncoderCard]:
     return state, card
 
 
-def teacher_from(
-    embeddings: Path | None,
-    weights: Path | None,
-    assignments: Path | None,
-    pack: PackedImages,
-    size: int,
-    heads: Path | None = None,
-) -> Teacher:
-    """The teacher by whichever of the files is given, for students that see ``size`` pixels."""
-    if embeddings is not None:
-        return CachedTeacher(read_embeddings(embeddings), pack)
-    if assignments is not None:
-        return ClusteredTeacher(assignments, read_assignments(assignments), pack)
-    assert weights is not None
-    return LiveTeacher(weights, size) if heads is None else NetworksTeacher(weights, heads, size)
+def teacher_from(kind: str, files: Mapping[str, Path], pack: PackedImages, size: int) -> Teacher:
+    """The teacher, for students that see ``size`` pixels.
+
+    Args:
+        kind: what a student learns from: embeddings, projections, assignments or networks.
+        files: those that it takes, by the names embeddings, weights, assignments and heads.
+    """
+    if kind == "assignments":
+        return ClusteredTeacher(files["assignments"], read_assignments(files["assignments"]), pack)
+    if kind == "networks":
+        return NetworksTeacher(files["weights"], files["heads"], size)
+    cached = "embeddings" in files
+    teacher = (
+        CachedTeacher(read_embeddings(files["embeddings"]), pack) if cached else LiveTeacher(files["weights"], size)
+    )
+    return ProjectedTeacher(teacher, files["heads"]) if kind == "projections" else teacher

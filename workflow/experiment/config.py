@@ -72,7 +72,8 @@ class Student:
     """An encoder distilled from another; ``label`` is the method's name in the config, ``method`` its file's.
 
     ``learns_from`` is what it needs of its teacher: cached ``embeddings``, the ``weights`` of a live one,
-    ``assignments``, the clusters of its embeddings, or the ``networks`` that it was trained with.
+    ``assignments``, the clusters of its embeddings, the ``networks`` that it was trained with, or nothing that is there
+    before: the teacher is trained ``online``, along with it.
     """
 
     name: str
@@ -85,6 +86,24 @@ class Student:
     augmentation: str
     normalisation: str
     seed: int
+    options: Mapping[str, Any]
+
+    @property
+    def heads(self) -> str:
+        """What it needs of its teacher's training beside the encoder: all ``networks``, a ``projector``, or nothing."""
+        projector = "projector" if self.options.get("teacher_head") else ""
+        return "networks" if self.learns_from == "networks" else projector
+
+
+@dataclass(frozen=True)
+class OnlineTeacher:
+    """The teacher of the one student ``student``, whose training trains it along."""
+
+    name: str
+    student: str
+    method: str
+    architecture: str
+    dataset: str
     options: Mapping[str, Any]
 
 
@@ -111,11 +130,19 @@ class Measurement:
     evaluation: str
 
 
-Encoder = Pretrained | Fetched | Student
+Encoder = Pretrained | Fetched | Student | OnlineTeacher
+
+Methods = Mapping[str, Mapping[str, Any]]
+"""The config's methods: options by the name of a method or a variant, whose key ``method`` says of which."""
+
+TEACHER_SUFFIX = "--teacher"
+"""What the name of a teacher that is trained along has after that of its student."""
 
 
 class Experiment:
     """A checked config. Encoders are in the order in which they stand in it, students after their groups' order.
+
+    A teacher that is trained along stands before its student.
 
     Raises:
         ConfigError: the config says something that cannot be run.
@@ -128,11 +155,14 @@ class Experiment:
             name: self._without_teacher(name, entry) for name, entry in config["encoders"].items()
         }
         methods = {name: dict(entry) for name, entry in config.get("methods", {}).items()}
-        groups = config.get("students", [])
-        known = {*self.encoders, *(name for group in groups for name in _names_of(group))}
-        for number, group in enumerate(groups):
-            for student in self._group(f"students[{number}]", group, methods, known):
-                self.encoders[student.name] = student
+        groups = [(f"students[{number}]", group) for number, group in enumerate(config.get("students", []))]
+        known = {*self.encoders, *(name for _, group in groups for name in _all_names_of(group, methods))}
+        for where, group in groups:
+            for encoder in self._group(where, group, methods, known):
+                self.encoders[encoder.name] = encoder
+        for where, group in groups:
+            for name in _names_of(group):
+                self._require_heads(where, self.student(name))
         self.evaluations = {name: self._evaluation(name, entry or {}) for name, entry in config["evaluations"].items()}
         self.cluster_pictures = list(config.get("cluster_pictures", []))
         for name in self.cluster_pictures:
@@ -167,6 +197,16 @@ class Experiment:
     @property
     def students(self) -> list[str]:
         return [name for name, encoder in self.encoders.items() if isinstance(encoder, Student)]
+
+    @property
+    def online(self) -> list[str]:
+        """The students that are trained along with their teachers."""
+        return [name for name in self.students if self.student(name).learns_from == "online"]
+
+    @property
+    def distilled(self) -> list[str]:
+        """The students whose teachers are there before."""
+        return [name for name in self.students if self.student(name).learns_from != "online"]
 
     def student(self, name: str) -> Student:
         student = self.encoders[name]
@@ -214,27 +254,38 @@ class Experiment:
         return str(name)
 
     def _group(
-        self, where: str, group: Mapping[str, Any], methods: Mapping[str, Mapping[str, Any]], known: Iterable[str]
-    ) -> Iterable[Student]:
-        """A group's students: every teacher with every architecture, method and seed."""
+        self, where: str, group: Mapping[str, Any], methods: Methods, known: Iterable[str]
+    ) -> Iterable[Student | OnlineTeacher]:
+        """A group's students: every teacher with every architecture, method and seed; with the teachers of its own."""
         for architecture in group["architectures"]:
             _check_architecture(f"{where}.architectures", architecture)
-        for name, (teacher, architecture, label, seed) in _names_of(group).items():
-            others = [other for other in known if not other.startswith(f"{teacher}--")]
-            _require(f"{where}.teachers", "encoder", teacher, others)
+        for label in group["methods"]:
             _require(f"{where}.methods", "method", label, [*source.plugins("stages.distillation"), *methods])
-            variant = {"method": label, **methods.get(label, {})}
-            method = variant.pop("method")
+            method = _method_of(label, methods)
             _require(f"methods.{label}.method", "method", method, source.plugins("stages.distillation"))
+        online = _is_online(where, group, methods)
+        for teacher in group["teachers"]:
+            if online:
+                _check_architecture(f"{where}.teachers: {group['methods'][0]} trains them along", teacher)
+            else:
+                others = [other for other in known if not other.startswith(f"{teacher}--")]
+                _require(f"{where}.teachers", "encoder", teacher, others)
+        for name, (teacher, architecture, label, seed) in _names_of(group).items():
+            method = _method_of(label, methods)
             module = source.plugin_module("stages.distillation", method)
+            variant = {key: value for key, value in methods.get(label, {}).items() if key != "method"}
             shared = _given(f"{where}.options", module, group.get("options", {}))
             options = _options(f"methods.{label}", module, {**shared, **variant})
             dataset = group["dataset"]
             _require(f"{where}.dataset", "dataset", dataset, self.datasets)
+            if online:
+                teacher_name = f"{name}{TEACHER_SUFFIX}"
+                yield OnlineTeacher(teacher_name, name, method, teacher, dataset, options)
+                teacher = teacher_name
             yield Student(
                 name=name,
                 teacher=teacher,
-                learns_from=self._learns_from(where, module, label, teacher, group.get("teacher")),
+                learns_from=_learns_from(where, module, label, group.get("teacher")),
                 label=label,
                 method=method,
                 architecture=architecture,
@@ -262,36 +313,89 @@ class Experiment:
             options=_options(where, EVALUATIONS[base], entry, {"evaluation", "datasets", "encoders"}),
         )
 
-    def _learns_from(self, where: str, module: str, label: str, teacher: str, asked: str | None) -> str:
-        """What a method learns from; ``asked`` is whether the group wants the teacher cached or live, if it says so."""
-        needed = source.constant(module, "TEACHER", "embeddings")
-        if needed == "embeddings":
-            return "weights" if asked == "live" else "embeddings"
-        only = "live" if needed == "networks" else "cached"
-        if asked not in (None, only):
-            raise ConfigError(
-                f"{where}.teacher: {label} learns from the teacher's {needed}, which are {only}; expected {only}"
-            )
-        if needed == "networks":
-            self._require_networks(where, label, teacher)
-        return needed
-
-    def _require_networks(self, where: str, label: str, name: str) -> None:
-        """Only some ways of pretraining leave, beside the encoder, the networks that ``label`` learns from."""
+    def _require_heads(self, where: str, student: Student) -> None:
+        """Not every teacher's training leaves, beside the encoder, the heads that the student learns from."""
+        teacher = self.encoders[student.teacher]
+        left = _heads_left_by(teacher)
+        # What a public checkpoint holds beside the backbone is for the stage that reads it to find out.
+        unknown = isinstance(teacher, Fetched) and student.heads == "projector"
+        if unknown or student.heads in ("", *left):
+            return
+        how = "is a student" if isinstance(teacher, Student) else "was fetched"
+        if isinstance(teacher, Pretrained):
+            how = f"was trained by {teacher.method}, which leaves no {'target network' if left else 'projector'}"
         package = "stages.pretraining"
         leave = [
-            method
-            for method in source.plugins(package)
-            if source.constant(source.plugin_module(package, method), "HEADS", "") == "networks"
+            name for name in source.plugins(package) if student.heads in _heads(source.plugin_module(package, name))
         ]
-        teacher = self.encoders.get(name)
-        if not isinstance(teacher, Pretrained) or teacher.method not in leave:
-            how = "is a student" if teacher is None or isinstance(teacher, Student) else "was fetched"
-            if isinstance(teacher, Pretrained):
-                how = f"was trained by {teacher.method}, which leaves no projector"
-            raise ConfigError(
-                f"{where}.teachers: teacher {name} {how}; {label} needs a teacher pretrained by {' or '.join(leave)}"
-            )
+        instead = ", or the option teacher_head: false" if student.heads == "projector" else ""
+        raise ConfigError(
+            f"{where}.teachers: teacher {teacher.name} {how}; {student.label} needs a teacher pretrained by "
+            f"{' or '.join(leave)}{instead}"
+        )
+
+
+def _heads_left_by(encoder: Encoder) -> tuple[str, ...]:
+    """What an encoder's training leaves beside it, as far as the method says: none of a student or a download."""
+    if isinstance(encoder, Pretrained):
+        return _heads(source.plugin_module("stages.pretraining", encoder.method))
+    if isinstance(encoder, OnlineTeacher):
+        return _heads(source.plugin_module("stages.distillation", encoder.method))
+    return ()
+
+
+def _heads(module: str) -> tuple[str, ...]:
+    """What training by ``module`` leaves beside the encoder, or an online method beside its teacher."""
+    return {"projector": ("projector",), "networks": ("projector", "networks")}.get(
+        source.constant(module, "HEADS", ""), ()
+    )
+
+
+def _learns_from(where: str, module: str, label: str, asked: str | None) -> str:
+    """What a method learns from; ``asked`` is whether the group wants the teacher cached or live, if it says so."""
+    needed = source.constant(module, "TEACHER", "embeddings")
+    if needed == "embeddings":
+        return "weights" if asked == "live" else "embeddings"
+    if needed == "online" and asked:
+        raise ConfigError(f"{where}.teacher: {label} trains its teacher along, neither cached nor live; take it out")
+    only = "live" if needed == "networks" else "cached"
+    if asked not in (None, only):
+        raise ConfigError(
+            f"{where}.teacher: {label} learns from the teacher's {needed}, which are {only}; expected {only}"
+        )
+    return needed
+
+
+def _is_online(where: str, group: Mapping[str, Any], methods: Methods) -> bool:
+    """Whether a group's students are trained along with their teachers, which are architectures then."""
+    online = [label for label in group["methods"] if _trains_teacher(label, methods)]
+    others = [label for label in group["methods"] if label not in online]
+    if online and others:
+        raise ConfigError(
+            f"{where}.methods: {online[0]} trains its teacher along, so that teachers are architectures, but to "
+            f"{others[0]} they are encoders; put them into two groups"
+        )
+    return bool(online)
+
+
+def _trains_teacher(label: str, methods: Methods) -> bool:
+    """Whether ``label`` is a method, or a variant of one, that trains its teacher along."""
+    package, method = "stages.distillation", _method_of(label, methods)
+    known = method in source.plugins(package)
+    return known and source.constant(source.plugin_module(package, method), "TEACHER", "embeddings") == "online"
+
+
+def _method_of(label: str, methods: Methods) -> str:
+    """The method that a name in the config stands for: that of which it is a variant, or its own."""
+    return str(methods.get(label, {}).get("method", label))
+
+
+def _all_names_of(group: Mapping[str, Any], methods: Methods) -> Iterable[str]:
+    """The names of a group's students and of the teachers that are trained along with them."""
+    for name, (_, _, label, _) in _names_of(group).items():
+        yield name
+        if _trains_teacher(label, methods):
+            yield f"{name}{TEACHER_SUFFIX}"
 
 
 def _names_of(group: Mapping[str, Any]) -> dict[str, tuple[str, str, str, int]]:
@@ -301,7 +405,7 @@ def _names_of(group: Mapping[str, Any]) -> dict[str, tuple[str, str, str, int]]:
     timm/resnet18 has a dash for the slash.
     """
     return {
-        f"{teacher}--{architecture.replace('/', '-')}--{label}--seed{seed}": (teacher, architecture, label, seed)
+        f"{teacher}--{architecture}--{label}--seed{seed}".replace("/", "-"): (teacher, architecture, label, seed)
         for teacher in group["teachers"]
         for architecture in group["architectures"]
         for label in group["methods"]

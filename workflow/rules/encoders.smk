@@ -1,6 +1,7 @@
 rule fetch_weights:
     output:
         weights=with_digest("results/encoders/{encoder}/weights.safetensors"),
+        heads=with_digest("results/encoders/{encoder}/heads.safetensors"),
     log:
         "logs/fetch_weights/{encoder}.log",
     benchmark:
@@ -21,7 +22,7 @@ rule fetch_weights:
     shell:
         "OMP_NUM_THREADS={threads} python -m stages.fetch_weights --checkpoint {params.checkpoint}"
         " --name {wildcards.encoder} --size {params.size} --weights {output.weights[0]}"
-        " --downloads results/downloads --lock checkpoints.lock > {log} 2>&1"
+        " --heads {output.heads[0]} --downloads results/downloads --lock checkpoints.lock > {log} 2>&1"
 
 
 rule pretrain:
@@ -68,7 +69,7 @@ rule distill:
     benchmark:
         "results/benchmarks/distill/{encoder}.tsv"
     wildcard_constraints:
-        encoder=any_of(experiment.students),
+        encoder=any_of(experiment.distilled),
     container:
         get_container("torch")
     resources:
@@ -87,4 +88,44 @@ rule distill:
         " --train {input.train[0]} {params.teacher}"
         " --workers $(({resources.cpus_per_task} - 1))"
         " --weights {output.weights[0]} --heads {output.heads[0]} --history {output.history}"
+        " --checkpoints {params.checkpoints} --checkpoint-key {params.code} > {log} 2>&1"
+
+
+rule distill_online:
+    input:
+        unpack(get_training_input),
+    output:
+        weights=with_digest("results/encoders/{encoder}/weights.safetensors"),
+        heads=with_digest("results/encoders/{encoder}/heads.safetensors"),
+        history="results/encoders/{encoder}/history.csv",
+        teacher_weights=with_digest("results/encoders/{encoder}--teacher/weights.safetensors"),
+        teacher_heads=with_digest("results/encoders/{encoder}--teacher/heads.safetensors"),
+        teacher_history="results/encoders/{encoder}--teacher/history.csv",
+    log:
+        "logs/distill_online/{encoder}.log",
+    benchmark:
+        "results/benchmarks/distill_online/{encoder}.tsv"
+    wildcard_constraints:
+        # Asked for a teacher's file, Snakemake tries the teacher's name here, and checks no more than how it begins.
+        encoder=rf"({any_of(experiment.online)})(?!--teacher$)",
+    container:
+        get_container("torch")
+    resources:
+        gpu=1,
+        mem_mb=16000,
+        runtime=1440,
+        cpus_per_task=1,
+    params:
+        options=get_training_options,
+        teacher=get_teacher_architecture,
+        code=lambda wildcards: get_training_code(wildcards, "distill_online"),
+        image=get_image("torch"),
+        checkpoints="results/checkpoints/{encoder}",
+    shell:
+        "OMP_NUM_THREADS={threads} python -m stages.distill_online {params.options} --name {wildcards.encoder}"
+        " --train {input.train[0]} --teacher-name {wildcards.encoder}--teacher"
+        " --teacher-architecture {params.teacher} --workers $(({resources.cpus_per_task} - 1))"
+        " --weights {output.weights[0]} --heads {output.heads[0]} --history {output.history}"
+        " --teacher-weights {output.teacher_weights[0]} --teacher-heads {output.teacher_heads[0]}"
+        " --teacher-history {output.teacher_history}"
         " --checkpoints {params.checkpoints} --checkpoint-key {params.code} > {log} 2>&1"

@@ -57,7 +57,7 @@ def get_training_input(wildcards):
     """The images to train on and, for a student, what it learns from of its teacher."""
     encoder = get_encoder(wildcards)
     files = {"train": get_pack(encoder.dataset, "train")}
-    if wildcards.encoder in experiment.students:
+    if wildcards.encoder in experiment.distilled:
         files["teacher"] = [file for path in get_teacher_files(encoder).values() for file in tracked(path)]
     return files
 
@@ -65,18 +65,21 @@ def get_training_input(wildcards):
 def get_teacher_files(student):
     """What a student learns from of its teacher, by the flag that takes it."""
     folder = f"results/encoders/{student.teacher}"
-    if student.learns_from == "weights":
-        return {"teacher_weights": f"{folder}/weights.safetensors"}
-    if student.learns_from == "networks":
-        return {"teacher_weights": f"{folder}/weights.safetensors", "teacher_heads": f"{folder}/heads.safetensors"}
+    heads = {"teacher_heads": f"{folder}/heads.safetensors"} if student.heads else {}
+    if student.learns_from in ("weights", "networks"):
+        return {"teacher_weights": f"{folder}/weights.safetensors", **heads}
     if student.learns_from == "assignments":
         clusters = f"{student.dataset}-k{student.options['clusters']}"
         return {"teacher_assignments": f"results/clusters/{student.teacher}/{clusters}.h5"}
-    return {"teacher_embeddings": f"results/embeddings/{student.teacher}/{student.dataset}-train.h5"}
+    return {"teacher_embeddings": f"results/embeddings/{student.teacher}/{student.dataset}-train.h5", **heads}
 
 
 def get_teacher_flags(wildcards):
     return commands.flags(get_teacher_files(get_encoder(wildcards)))
+
+
+def get_teacher_architecture(wildcards):
+    return experiment.encoders[get_encoder(wildcards).teacher].architecture
 
 
 def get_training_options(wildcards):
@@ -98,10 +101,10 @@ def get_training_options(wildcards):
 def get_training_code(wildcards, stage):
     """The fingerprint of the training stage, its method, its augmentation, and the architectures it builds."""
     encoder = get_encoder(wildcards)
-    package = {"pretrain": "stages.pretraining", "distill": "stages.distillation"}[stage]
+    package = "stages.pretraining" if stage == "pretrain" else "stages.distillation"
     architectures = [encoder.architecture]
-    if getattr(encoder, "learns_from", None) in ("weights", "networks"):
-        architectures.append(experiment.encoders[encoder.teacher].architecture)
+    if getattr(encoder, "learns_from", None) in ("weights", "networks", "online"):
+        architectures.append(get_teacher_architecture(wildcards))
     return source.fingerprint(
         f"stages.{stage}",
         source.plugin_module(package, encoder.method),
@@ -181,8 +184,8 @@ def get_histories(wildcards):
 
 
 def get_trained():
-    """The encoders that were trained here, and so have a history."""
-    return [name for name in experiment.encoders if name not in experiment.fetched]
+    """The encoders that were trained here, and so have a history; one for a student and a teacher trained along."""
+    return [*experiment.pretrained, *experiment.students]
 
 
 def get_clustering(wildcards):

@@ -1,0 +1,79 @@
+"""Train a student and its teacher at once, each from scratch: the teacher by itself, the student by it.
+
+    python -m stages.distill_online --method simdis-on --name student --architecture resnet18 --train train.h5 \\
+        --teacher-name teacher --teacher-architecture resnet50 --augmentation byol --size 224 \\
+        --weights student/weights.safetensors --heads student/heads.safetensors --history student/history.csv \\
+        --teacher-weights teacher/weights.safetensors --teacher-heads teacher/heads.safetensors \\
+        --teacher-history teacher/history.csv --checkpoints checkpoints
+
+Two encoders come out, each with its files; the history is of both. Killed or asked to terminate, it goes on from its
+last checkpoint when started again with the same arguments, and ends with the weights of an unbroken run.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from stages.command_line import add_plugin, parser_of, read_options, run
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    from stages import architectures, distillation, plugins
+    from stages.artifacts.weights import InputContract
+    from stages.datasets import augmentations
+    from stages.datasets.packed import read_pack
+    from stages.training.arguments import add_training_arguments, run_of, write_encoder
+    from stages.training.batches import stream
+    from stages.training.loop import train
+    from stages.training.position import seed_here
+
+    parser = parser_of(__doc__)
+    add_training_arguments(parser)
+    parser.add_argument("--teacher-name", required=True, help="the teacher's name in files and tables")
+    parser.add_argument("--teacher-architecture", required=True, help="the teacher's, such as resnet50")
+    parser.add_argument("--teacher-weights", type=Path, required=True, help="the teacher's weights to write")
+    parser.add_argument("--teacher-heads", type=Path, required=True, help="what else of its training, to write")
+    parser.add_argument("--teacher-history", type=Path, required=True, help="the same history, to write beside it")
+    method = add_plugin(parser, argv, distillation, "method")
+    arguments = parser.parse_args(argv)
+    if getattr(method, "TEACHER", "embeddings") != "online":
+        parser.error(f"{arguments.method} learns from a teacher that has been trained: python -m stages.distill")
+
+    options = read_options(method.Options, arguments)
+    pack = read_pack(arguments.train)
+    augmentation = augmentations.named(arguments.augmentation, arguments.size)
+    training = run_of(arguments, options, pack)
+
+    seed_here(arguments.seed)
+    contract = InputContract.named(arguments.size, arguments.normalisation)
+    student = architectures.build(arguments.architecture, contract)
+    teacher = architectures.build(arguments.teacher_architecture, contract)
+    objective = plugins.class_in(method, distillation.Distillation)(
+        student, distillation.Setting(teacher.dimension, len(pack), teacher=teacher), options
+    )
+
+    history = train(
+        objective,
+        training,
+        lambda first: stream(
+            pack,
+            augmentation,
+            options,
+            views=objective.views,
+            seed=arguments.seed,
+            workers=arguments.workers,
+            first=first,
+        ),
+        lambda batch: batch.augmented(augmentation, training.device),
+        title=arguments.name,
+    )
+
+    label = arguments.label or arguments.method
+    origin = {"way": "pretrain", "method": label}
+    write_encoder(arguments, teacher, objective.teacher_heads(), pack, history, origin, prefix="teacher_")
+    origin = {"way": "distill", "method": label, "teacher": arguments.teacher_name}
+    write_encoder(arguments, student, objective.heads(), pack, history, origin)
+    training.checkpoint.remove()
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,52 @@
+"""The options of SimDis's two methods. The defaults are those of the paper for 100 epochs, with two views."""
+
+import dataclasses
+from typing import Annotated, Literal
+
+from stages.errors import UserError, at_least, unknown
+from stages.training.recipe import Recipe
+
+VIEWS = ("s-dv", "sema-sv", "sema-dv", "t-sv", "t-dv", "tema-sv", "tema-dv")
+"""What can be predicted, each a network and which view it sees. The student's own same view would be no task."""
+
+
+@dataclasses.dataclass(frozen=True)
+class SimDisOptions(Recipe):
+    """BYOL's recipe, and which views the student predicts."""
+
+    epochs: Annotated[int, "passes over the training images"] = 100
+    batch_size: Annotated[int, "images a step"] = 2048
+    drop_last: Annotated[bool, "leave out the last, smaller batch of an epoch"] = True
+    optimizer: Annotated[Literal["sgd", "lars"], "sgd, or lars: sgd with layer-wise trust ratios"] = "lars"
+    learning_rate: Annotated[float, "at its highest; the paper's is 0.3 times batch_size / 256"] = 2.4
+    exclude_norm_and_bias: Annotated[bool, "leave vectors, as of batch norms, out of weight decay and trust ratios"] = (
+        True
+    )
+    schedule: Annotated[
+        Literal["step", "cosine"], "step: times gamma after each milestone; cosine: to 0 over all steps"
+    ] = "cosine"
+    warmup_epochs: Annotated[int, "epochs of linear increase from 0 to the learning rate"] = 10
+    views: Annotated[
+        tuple[str, ...], "what the student predicts, any of s-dv, sema-sv, sema-dv, t-sv, t-dv, tema-sv, tema-dv"
+    ] = ("sema-dv", "tema-dv")
+    momentum: Annotated[float, "of the moving averages at the start; it rises to 1 as half a cosine"] = 0.99
+    hidden_dimension: Annotated[int, "hidden units of the projectors and of the predictors"] = 4096
+    projection_dimension: Annotated[int, "outputs of the projectors that are trained"] = 256
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        at_least(1, hidden_dimension=self.hidden_dimension, projection_dimension=self.projection_dimension)
+        if not 0 <= self.momentum <= 1:
+            raise UserError(f"--momentum is {self.momentum:g}; expected 0 to 1")
+        if not self.views:
+            raise UserError(f"--views is empty; expected one or more of {', '.join(VIEWS)}")
+        for view in self.views:
+            if view not in VIEWS:
+                raise unknown("view", view, VIEWS)
+            if self.views.count(view) > 1:
+                raise UserError(f"--views has {view} {self.views.count(view)} times; expected each at most once")
+
+
+def network_of(view: str) -> str:
+    """The network that gives the target of a view: s, sema, t or tema."""
+    return view.partition("-")[0]
