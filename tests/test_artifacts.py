@@ -3,6 +3,7 @@
 import dataclasses
 import errno
 import hashlib
+import io
 import json
 import os
 import re
@@ -18,6 +19,7 @@ import h5py
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from stages.artifacts.assignments import Assignments, read_assignments, write_assignments
 from stages.artifacts.atomic import atomic, atomic_with_digest, write_text
@@ -49,12 +51,15 @@ def some_assignments(images: int = 6, classes: int = 3) -> Assignments:
 
 
 def some_split(images: int = 40, classes: int = 4) -> Split:
-    files = [bytes([number % 250]) * (1 + number % 250) for number in range(images)]
+    buffer = io.BytesIO()
+    Image.new("1", (1, 1)).save(buffer, format="PNG")
+    # What follows the end of a PNG file is no part of it.
+    files = [buffer.getvalue() + bytes([number % 250]) * (number % 250) for number in range(images)]
     return Split(
         classes=tuple(f"n{number:08d}" for number in range(classes)),
         labels=np.arange(images) % classes,
         sizes=np.array([len(file) for file in files]),
-        images=iter(files),
+        images=files,
     )
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 
 from experiment import source
-from experiment.config import EVALUATIONS, SCHEMA
+from experiment.config import EVALUATIONS, PACKING, SCHEMA
 
 INTRODUCTION = """\
 # The config
@@ -58,6 +58,8 @@ def _options_of(part: str) -> Iterator[str]:
     if part == "evaluations":
         for name, module in EVALUATIONS.items():
             yield from _module(f"Evaluation `{name}`", module)
+    if part == "datasets":
+        yield from _module("Every source", PACKING)
     if part in packages:
         kind, package = packages[part]
         for name in source.plugins(package):
