@@ -10,6 +10,7 @@ the whole dataset, by which the later stages refuse what was made from other dat
 """
 
 import dataclasses
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
@@ -17,6 +18,8 @@ from typing import Annotated
 from stages.command_line import add_options, add_plugin, parser_of, read_options, run
 from stages.datasets import sources
 from stages.errors import UserError, at_least
+
+logger = logging.getLogger("stages")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,7 +57,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     at_least(0, workers=arguments.workers)
 
     from stages.datasets.packed import write_packs
-    from stages.datasets.splits import drawn, require_same_classes
+    from stages.datasets.splits import drawn, require_same_classes, without_image
 
     common = read_options(Options, arguments)
     options = read_options(source.Options, arguments)
@@ -63,11 +66,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     splits = {split: source.read(options, split) for split in ("train", "val")}
     require_same_classes(splits, arguments.name)
     shares = {"train": common.train_fraction, "val": common.val_fraction}
+    for split, images in splits.items():
+        splits[split] = drawn(images, shares[split], common.fraction_seed)
+        if lost := without_image(splits[split]):
+            logger.warning("%s of %s: no image of %d classes was drawn", split, arguments.name, len(lost))
     write_packs(
-        {
-            getattr(arguments, split): (split, drawn(images, shares[split], common.fraction_seed))
-            for split, images in splits.items()
-        },
+        {getattr(arguments, split): (split, images) for split, images in splits.items()},
         name=arguments.name,
         source=arguments.source,
         skip_corrupt=common.skip_corrupt,

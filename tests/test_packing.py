@@ -1,5 +1,6 @@
 """What every dataset takes: fractions drawn at random, and images that do not decode found, named, or left out."""
 
+import contextlib
 import io
 import json
 import os
@@ -104,6 +105,13 @@ def test_a_smaller_fraction_is_part_of_a_larger(images: int, small: float, large
     assert [few.images[row] for row in range(len(few.labels))] == [
         split.images[int(name.removesuffix(".jpg"))] for name in few.names
     ]
+
+
+def test_a_fraction_that_loses_a_class_is_told(photos: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level("WARNING", logger="stages"):
+        train, val = fetched(photos, tmp_path, train_fraction=0.05)
+    assert (len(train), len(val)) == (1, 10)
+    assert caplog.messages == ["train of pets: no image of 1 classes was drawn"]
 
 
 def test_every_image_is_as_likely_to_be_drawn() -> None:
@@ -370,6 +378,31 @@ def many(photos: Path) -> Path:
     for number in range(3000):
         os.link(photos / "train/cat/0.jpg", photos / f"train/cat/more{number}.jpg")
     return photos
+
+
+def test_the_processes_of_a_killed_packing_end_too(many: Path, tmp_path: Path) -> None:
+    paths = {"train": tmp_path / "train.h5", "val": tmp_path / "val.h5", "workers": 3}
+    command = [sys.executable, "-m", "stages.fetch_dataset"]
+    command += flags({"source": "folder", "path": many, "name": "pets", **paths})
+    with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL, start_new_session=True) as process:
+        while len(processes(process.pid)) < 4 and process.poll() is None:
+            time.sleep(0.01)
+        process.kill()
+    assert process.returncode == -signal.SIGKILL
+    deadline = time.monotonic() + 30
+    while processes(process.pid) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert not processes(process.pid)
+
+
+def processes(session: int) -> list[int]:
+    """The processes of a session that run."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            state, _, _, of_session = (folder / "stat").read_text().rpartition(")")[2].split()[:4]
+            found += [int(folder.name)] if int(of_session) == session and state != "Z" else []
+    return found
 
 
 @pytest.mark.parametrize("send", [os.kill, os.killpg], ids=["the program", "all its processes"])

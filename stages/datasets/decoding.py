@@ -1,7 +1,10 @@
 """Images decoded by Pillow, and told whether they can be."""
 
 import io
+import multiprocessing
+import os
 import struct
+import threading
 import zlib
 from collections import deque
 from collections.abc import Iterable, Iterator
@@ -80,6 +83,14 @@ def _begin(images: Images) -> None:
     global _shared
     _shared = images
     leave_termination_to_the_run()
+    threading.Thread(target=_end_with_the_run, daemon=True).start()
+
+
+def _end_with_the_run() -> None:
+    """A run that is killed tells nobody; its processes would wait for their next lot for ever."""
+    if run := multiprocessing.parent_process():
+        run.join()
+        os._exit(1)
 
 
 _shared: Images = []
