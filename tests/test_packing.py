@@ -209,8 +209,8 @@ def test_an_image_that_does_not_decode_is_named_and_nothing_is_packed(fault: str
     with pytest.raises(UserError) as refused:
         fetched(photos, tmp_path)
     assert str(refused.value) == (
-        f"dataset pets: 1 images do not decode, and 0 may be left out: {file}; mend or remove them, or set "
-        "skip_corrupt: 1"
+        f"dataset pets: images that do not decode (1, of which 0 may be left out): {file}; mend or remove them, or "
+        "set skip_corrupt: 1"
     )
     assert not list(tmp_path.glob("*.h5*"))
 
@@ -231,9 +231,7 @@ def test_all_that_do_not_decode_are_told_with_their_faults(
              for number in (1, 4)]  # fmt: skip
     for file in files:
         file.write_bytes(b"")
-    message = (
-        f"8 images do not decode, and 7 may be left out: {', '.join(map(str, files[:5]))} and 3 more, all in the log"
-    )
+    message = f"decode (8, of which 7 may be left out): {', '.join(map(str, files[:5]))} and 3 more, all in the log"
     with pytest.raises(UserError, match=re.escape(message)), caplog.at_level("WARNING", logger="stages"):
         fetched(photos, tmp_path, skip_corrupt=7, workers=workers)
     assert caplog.messages == [f"{file}: does not decode (empty)" for file in files]
@@ -269,7 +267,7 @@ def test_a_split_of_nothing_but_corrupt_images_is_refused(tmp_path: Path) -> Non
     split = Split(("a",), np.array([0, 0]), np.array([1, 1]), files)
     with pytest.raises(UserError, match="dataset toy: no image of its train split decodes"):
         write_packs({tmp_path / "t.h5": ("train", split)}, name="toy", source="toy", skip_corrupt=2)
-    with pytest.raises(UserError, match="2 images do not decode, and 0 may be left out: image 0, image 1; mend"):
+    with pytest.raises(UserError, match=r"decode \(2, of which 0 may be left out\): image 0, image 1; mend"):
         write_packs({tmp_path / "t.h5": ("train", split)}, name="toy", source="toy")
     assert not list(tmp_path.iterdir())
 

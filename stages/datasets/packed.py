@@ -163,6 +163,6 @@ def _called(split: Split, row: int) -> str:
 def _corrupt(name: str, corrupt: Sequence[str], allowed: int) -> UserError:
     more = f" and {len(corrupt) - NAMED_AT_ONCE} more, all in the log" if len(corrupt) > NAMED_AT_ONCE else ""
     return UserError(
-        f"dataset {name}: {len(corrupt)} images do not decode, and {allowed} may be left out: "
+        f"dataset {name}: images that do not decode ({len(corrupt)}, of which {allowed} may be left out): "
         f"{', '.join(corrupt[:NAMED_AT_ONCE])}{more}; mend or remove them, or set skip_corrupt: {len(corrupt)}"
     )
