@@ -47,6 +47,7 @@ def some_assignments(images: int = 6, classes: int = 3) -> Assignments:
         card=card(),
         dataset="toy",
         dataset_fingerprint="fingerprint-of-toy",
+        skipped=(2, 1),
     )
 
 
@@ -182,7 +183,7 @@ def test_a_writer_killed_in_the_middle_leaves_no_file(
 def test_embeddings_come_back_as_they_were_written(make_embeddings: Make, dtype: str) -> None:
     vectors = np.random.default_rng(0).normal(size=(70, 5)).astype(dtype)
     labels = np.arange(70) % 7
-    path = make_embeddings("train", vectors, labels)
+    path = make_embeddings("train", vectors, labels, skipped=3)
     found = read_embeddings(path)
     assert isinstance(found.vectors, np.memmap)
     assert found.vectors.dtype == dtype
@@ -198,6 +199,7 @@ def test_embeddings_come_back_as_they_were_written(make_embeddings: Make, dtype:
         "split": "train",
         "dataset_fingerprint": "fingerprint-of-toy",
         "transform": "resize 256/224, centre crop at 32",
+        "skipped": 3,
     }
     assert found.card == card(dimension=5)
 
