@@ -34,7 +34,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     import numpy as np
 
     from stages.artifacts.assignments import read_assignments
-    from stages.artifacts.metrics import Metrics, write_metrics
+    from stages.artifacts.metrics import Metrics, counts, write_metrics
 
     start = time.monotonic()
     found = read_assignments(arguments.assignments)
@@ -50,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         protocol=f"compress cluster alignment: {found.clusters}-means and purity-maximising Hungarian on train",
         values={name: float(np.mean(each)) for name, each in values.items()},
         deviations={name: float(np.std(each, ddof=1)) for name, each in values.items()} if len(runs) > 1 else {},
-        n={"train": found.train.shape[1], "val": found.val.shape[1]},
+        n=counts(found.train.shape[1], found.val.shape[1], found.skipped),
         seeds=found.seeds,
         options={"clusters": found.clusters, "runs": len(found.seeds)},
         wall_time_s=round(time.monotonic() - start, 3),

@@ -137,6 +137,14 @@ def _message_of(error: Exception) -> str | None:
     return None
 
 
+def leave_termination_to_the_run(worker: int = 0) -> None:
+    """For a process that reads images ahead: whoever ends a job signals all its processes, and one that obeyed would
+    fail the step that is to be finished.
+    """
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.SIG_IGN)
+
+
 def _leave(signum: int, frame: types.FrameType | None) -> None:
     """End as the shell reports an ended program, through the clean-up of everything half-written."""
     sys.exit(128 + signum)

@@ -69,6 +69,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             split=pack.split,
             dataset_fingerprint=pack.fingerprint,
             transform=f"{augmentation.transform} at {card.contract.size}, {card.contract.interpolation}",
+            skipped=pack.skipped,
         ) as write:
             start = 0
             for embeddings in itertools.chain([first], batches):

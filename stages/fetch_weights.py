@@ -13,7 +13,8 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from stages.checkpoints import catalogue, download, lock
+from stages import downloads
+from stages.checkpoints import catalogue, lock
 from stages.checkpoints.catalogue import Entry
 from stages.command_line import parser_of, run
 from stages.errors import UserError, at_least
@@ -80,19 +81,19 @@ def main(argv: Sequence[str] | None = None) -> None:
     save_heads(arguments.heads, {f"projector.{name}": tensor for name, tensor in projector.items()}, arguments.weights)
 
 
-def obtain(entry: Entry, downloads: Path, mirror: str | None) -> Path:
-    """The checkpoint's file: the one in ``downloads``, or the mirror folder's, or a download."""
-    path = downloads / entry.place
+def obtain(entry: Entry, folder: Path, mirror: str | None) -> Path:
+    """The checkpoint's file: the one in ``folder``, or the mirror folder's, or a download."""
+    path = folder / entry.place
     if path.is_file():
         return path
     if mirror and "://" not in mirror:
         return _in_folder(entry, Path(mirror))
     if mirror:
-        download.fetch(f"{mirror.rstrip('/')}/{entry.place}", path)
+        downloads.fetch(f"{mirror.rstrip('/')}/{entry.place}", path)
     elif entry.convert:
         raise UserError(f"{path}: no such file, and it cannot be downloaded: {entry.convert}, as {path}")
     else:
-        download.fetch(entry.url, path)
+        downloads.fetch(entry.url, path)
     return path
 
 

@@ -3,6 +3,7 @@
 import dataclasses
 import errno
 import hashlib
+import io
 import json
 import os
 import re
@@ -18,6 +19,7 @@ import h5py
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from stages.artifacts.assignments import Assignments, read_assignments, write_assignments
 from stages.artifacts.atomic import atomic, atomic_with_digest, write_text
@@ -45,16 +47,20 @@ def some_assignments(images: int = 6, classes: int = 3) -> Assignments:
         card=card(),
         dataset="toy",
         dataset_fingerprint="fingerprint-of-toy",
+        skipped=(2, 1),
     )
 
 
 def some_split(images: int = 40, classes: int = 4) -> Split:
-    files = [bytes([number % 250]) * (1 + number % 250) for number in range(images)]
+    buffer = io.BytesIO()
+    Image.new("1", (1, 1)).save(buffer, format="PNG")
+    # What follows the end of a PNG file is no part of it.
+    files = [buffer.getvalue() + bytes([number % 250]) * (number % 250) for number in range(images)]
     return Split(
         classes=tuple(f"n{number:08d}" for number in range(classes)),
         labels=np.arange(images) % classes,
         sizes=np.array([len(file) for file in files]),
-        images=iter(files),
+        images=files,
     )
 
 
@@ -177,7 +183,7 @@ def test_a_writer_killed_in_the_middle_leaves_no_file(
 def test_embeddings_come_back_as_they_were_written(make_embeddings: Make, dtype: str) -> None:
     vectors = np.random.default_rng(0).normal(size=(70, 5)).astype(dtype)
     labels = np.arange(70) % 7
-    path = make_embeddings("train", vectors, labels)
+    path = make_embeddings("train", vectors, labels, skipped=3)
     found = read_embeddings(path)
     assert isinstance(found.vectors, np.memmap)
     assert found.vectors.dtype == dtype
@@ -193,6 +199,7 @@ def test_embeddings_come_back_as_they_were_written(make_embeddings: Make, dtype:
         "split": "train",
         "dataset_fingerprint": "fingerprint-of-toy",
         "transform": "resize 256/224, centre crop at 32",
+        "skipped": 3,
     }
     assert found.card == card(dimension=5)
 

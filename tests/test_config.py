@@ -1,11 +1,13 @@
 """The config: what it spells out, and how it refuses."""
 
 import copy
+import shlex
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from experiment import commands
 from experiment.config import ConfigError, Experiment
 
 CONFIG = yaml.safe_load((Path(__file__).resolve().parents[1] / "config.yaml").read_text())
@@ -46,6 +48,22 @@ def test_options_come_from_the_method_then_the_group_then_the_variant() -> None:
 def test_a_default_spelled_out_is_no_difference() -> None:
     plain, spelled = Experiment(CONFIG), Experiment(edited("evaluations/knn", {"k": 1, "shots": 0}))
     assert plain.evaluations == spelled.evaluations
+
+
+def test_a_dataset_has_the_options_of_its_source_and_those_of_every_source() -> None:
+    entry = {"source": "cifar10", "size": 32, "augmentation": "crop-flip", "train_fraction": 0.25, "skip_corrupt": 3}
+    dataset = Experiment(edited("datasets/photos", entry)).datasets["photos"]
+    assert dataset.options == {
+        "path": "",
+        "train_fraction": 0.25,
+        "val_fraction": 1.0,
+        "fraction_seed": 0,
+        "skip_corrupt": 3,
+    }
+    words = shlex.split(commands.flags(dataset.options))
+    assert words[words.index("--path") + 1] == ""
+    spelled = edited("datasets/digits", {**CONFIG["datasets"]["digits"], "val_fraction": 1.0, "split_seed": 0})
+    assert Experiment(spelled).datasets == Experiment(CONFIG).datasets
 
 
 def test_a_method_says_what_it_learns_from() -> None:
@@ -133,6 +151,22 @@ REFUSALS = {
         ["encoders.teacher", "did you mean 'temperature'"],
     ),
     "an unknown key of a dataset": ("datasets/digits/val_image", 3, ["datasets.digits", "did you mean 'val_images'"]),
+    "an unknown key of every dataset": (
+        "datasets/digits/train_fractions",
+        0.5,
+        ["datasets.digits", "did you mean 'train_fraction'", "val_images", "source"],
+    ),
+    "a key of another source": ("datasets/digits/path", "photos", ["datasets.digits", "unknown key 'path'"]),
+    "a source without its folder": (
+        "datasets/digits",
+        {"source": "cars196", "size": 224, "augmentation": "crop-flip"},
+        ["datasets.digits", "the key 'path' is missing", "stanford_cars/"],
+    ),
+    "a fraction that is no number": (
+        "datasets/digits/train_fraction",
+        "half",
+        ["train_fraction", "a number", "'half'"],
+    ),
     "an unknown option of a method": ("methods/compress-1q", {"momentum": 0.9}, ["methods.compress-1q", "'momentum'"]),
     "a value of the wrong type": (
         "encoders/teacher/epochs",

@@ -197,7 +197,7 @@ def test_the_program_names_an_image_that_does_not_decode(
     before = set(tmp_path.rglob("*"))
     paths = {"images": images, "embeddings": tmp_path / "out.h5", "augmentation": "crop-flip"}
     done = program("embed", *flags({"weights": weights, "workers": workers, **paths}))
-    assert_refused(done, images, "image 300 does not decode", "mend it", folder=tmp_path, before=before)
+    assert_refused(done, images, "image 300 does not decode", "run the stage again", folder=tmp_path, before=before)
 
 
 def test_the_program_refuses_weights_cut_short(weights: Path, digits: SimpleNamespace, tmp_path: Path) -> None:

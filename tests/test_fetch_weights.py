@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 import torch
 
-from stages import architectures, fetch_weights
+from stages import architectures, downloads, fetch_weights
 from stages.artifacts.heads import load_heads
 from stages.artifacts.weights import NORMALISATIONS, InputContract, load_weights
-from stages.checkpoints import catalogue, download, layouts, lock
+from stages.checkpoints import catalogue, layouts, lock
 from stages.errors import UserError
 from tests.checkpoint_fixtures import LAYOUTS, PROJECTORS, FileServer, State, public, serving
 from tests.conftest import assert_refused, flags, program
@@ -28,7 +28,7 @@ ENTRIES = catalogue.read()
 @pytest.fixture(autouse=True)
 def environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """No pauses, no proxy, no mirror of whoever runs the tests."""
-    monkeypatch.setattr(download.time, "sleep", lambda pause: None)
+    monkeypatch.setattr(downloads.time, "sleep", lambda pause: None)
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     monkeypatch.delenv("DISTILLERY_MIRROR", raising=False)
 
@@ -192,7 +192,7 @@ def test_jobs_record_one_after_the_other(tmp_path: Path) -> None:
     path, entry = tmp_path / "checkpoints.lock", ENTRIES["moco_v2_800ep"]
     with ThreadPoolExecutor(1) as thread:
         with path.open("ab") as file:
-            download.wait_for_others(file)
+            downloads.wait_for_others(file)
             waiting = thread.submit(lock.record, entry, "a" * 64, path)
             with pytest.raises(TimeoutError):
                 waiting.result(timeout=0.2)

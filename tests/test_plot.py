@@ -282,7 +282,7 @@ def packed(folder: Path, **images: list[bytes]) -> dict[str, Path]:
     splits = {}
     for name, blobs in images.items():
         sizes = np.array([len(blob) for blob in blobs])
-        splits[paths[name]] = (name, Split(("only",), np.zeros(len(blobs), dtype=np.int64), sizes, iter(blobs)))
+        splits[paths[name]] = (name, Split(("only",), np.zeros(len(blobs), dtype=np.int64), sizes, blobs))
     write_packs(splits, name="toy", source="test")
     return paths
 
@@ -368,13 +368,15 @@ def test_images_are_cropped_scaled_and_eight_bit(tmp_path: Path) -> None:
     stripes = np.zeros((2, 6, 3), dtype=np.uint8)
     stripes[:, 2:4] = [[[10, 20, 30], [40, 50, 60]]]
     deep = np.full((4, 4), 0x4000, dtype=np.uint16)
-    blobs = [encoded(Image.fromarray(stripes)), encoded(Image.fromarray(deep)), b"not an image"]
+    blobs = [encoded(Image.fromarray(stripes)), encoded(Image.fromarray(deep)), encoded(Image.new("RGB", (3, 3)))]
     pack = read_pack(packed(tmp_path, val=blobs)["val"])
     wide = np.asarray(clusters.decoded(pack, 0, 4))
     assert wide.tolist() == [[[10, 20, 30]] * 2 + [[40, 50, 60]] * 2] * 4
     assert np.asarray(clusters.decoded(pack, 1, 2)).tolist() == [[[0x40] * 3] * 2] * 2
+    content = pack.path.read_bytes()
+    pack.path.write_bytes(content.replace(blobs[2][40:], bytes(len(blobs[2]) - 40)))
     with pytest.raises(UserError, match=r"val\.h5: image 2 does not decode"):
-        clusters.decoded(pack, 2, 4)
+        clusters.decoded(read_pack(pack.path), 2, 4)
 
 
 @pytest.mark.parametrize("what", ["dataset", "split", "number of images"])

@@ -14,7 +14,7 @@ from stages.command_line import add_options, parser_of, read_options
 MODULES = [
     *(f"stages.distillation.{name.replace('-', '_')}" for name in source.plugins("stages.distillation")),
     *(f"stages.pretraining.{name.replace('-', '_')}" for name in source.plugins("stages.pretraining")),
-    *(f"stages.datasets.sources.{name}" for name in source.plugins("stages.datasets.sources")),
+    *(f"stages.datasets.sources.{name.replace('-', '_')}" for name in source.plugins("stages.datasets.sources")),
     "stages.knn",
     "stages.cluster",
     "stages.linear_probe",

@@ -17,7 +17,8 @@ from stages.artifacts.weights import EncoderCard
 class Assignments:
     """``train`` [R, N] and ``val`` [R, M]: the cluster of each image in each of R runs; with the images' labels.
 
-    M is 0 where only the train split was clustered.
+    M is 0 where only the train split was clustered. ``skipped`` images of train and of val were left out when they were
+    packed.
     """
 
     train: NDArray[np.int32]
@@ -30,6 +31,7 @@ class Assignments:
     card: EncoderCard
     dataset: str
     dataset_fingerprint: str
+    skipped: tuple[int, int] = (0, 0)
 
     @classmethod
     def of(
@@ -52,6 +54,7 @@ class Assignments:
             card=train.card,
             dataset=train.dataset,
             dataset_fingerprint=train.dataset_fingerprint,
+            skipped=(train.skipped, val.skipped if val else 0),
         )
 
 
@@ -69,6 +72,7 @@ def write_assignments(path: Path, assignments: Assignments) -> None:
             encoder=assignments.card.to_json(),
             dataset=assignments.dataset,
             dataset_fingerprint=assignments.dataset_fingerprint,
+            skipped=list(assignments.skipped),
         )
 
 
@@ -83,4 +87,5 @@ def read_assignments(path: Path) -> Assignments:
             card=EncoderCard.from_json(attributes["encoder"]),
             dataset=attributes["dataset"],
             dataset_fingerprint=attributes["dataset_fingerprint"],
+            skipped=(int(attributes["skipped"][0]), int(attributes["skipped"][1])),
         )

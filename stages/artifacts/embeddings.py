@@ -20,6 +20,7 @@ class Embeddings:
     """``vectors`` [N, D] (a read-only memory map, usually float16) and ``labels``, with where they come from.
 
     ``labels`` are int64 [N] or, of images with several classes each, int8 [N, C] (`stages.datasets.sources.Split`).
+    ``skipped`` images of the split were left out when it was packed.
     """
 
     path: Path
@@ -32,6 +33,7 @@ class Embeddings:
     split: str
     dataset_fingerprint: str
     transform: str
+    skipped: int = 0
 
     def unit(self) -> NDArray[np.float32]:
         """The vectors as float32, l2-normalised row by row; a zero or non-finite vector is an error."""
@@ -42,11 +44,16 @@ class Embeddings:
         return unit_rows(self.vectors, str(self.path), np.float64)
 
     def single_labels(self) -> NDArray[np.int64]:
-        """The labels [N] of images of one class each; of others, an error."""
+        """The labels [N] of images of one class each; of others, and of images without labels, an error."""
         if self.labels.ndim != 1:
             raise UserError(
                 f"{self.path}: the images of {self.dataset} have several labels each, of {len(self.classes)} classes; "
                 "this evaluation needs one label an image: give it another dataset, or use voc-classification"
+            )
+        if unlabelled := int((self.labels < 0).sum()):
+            raise UserError(
+                f"{self.path}: {unlabelled} of {len(self.labels)} images of {self.dataset} have no label; they serve "
+                "to pretrain and to distil: evaluate on another dataset"
             )
         return self.labels
 
@@ -83,6 +90,7 @@ def writing_embeddings(
     split: str,
     dataset_fingerprint: str,
     transform: str,
+    skipped: int = 0,
 ) -> Iterator[Callable[[int, NDArray[np.floating]], None]]:
     """Yield ``write(start, rows)``; the file appears, marked complete, when the block ends well."""
     with atomic_with_digest(path) as temporary, create(temporary, "embeddings") as (file, storage):
@@ -97,6 +105,7 @@ def writing_embeddings(
             split=split,
             dataset_fingerprint=dataset_fingerprint,
             transform=transform,
+            skipped=skipped,
         )
 
         def write(start: int, rows: NDArray[np.floating]) -> None:
@@ -126,6 +135,7 @@ def read_embeddings(path: Path) -> Embeddings:
             split=attributes["split"],
             dataset_fingerprint=attributes["dataset_fingerprint"],
             transform=attributes["transform"],
+            skipped=int(attributes["skipped"]),
         )
 
 

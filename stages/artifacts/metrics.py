@@ -15,7 +15,8 @@ from stages.errors import UserError
 class Metrics:
     """``values`` in percent, but for those with ``units``; ``deviations`` over the ``seeds``, for those repeated.
 
-    ``notes`` are findings that are no numbers, such as which layer was best.
+    ``n`` is how many images there were (`counts`). ``notes`` are findings that are no numbers, such as which layer was
+    best.
     """
 
     encoder: Mapping[str, Any]
@@ -30,6 +31,12 @@ class Metrics:
     wall_time_s: float
     units: Mapping[str, str] = dataclasses.field(default_factory=dict)
     notes: Mapping[str, str] = dataclasses.field(default_factory=dict)
+
+
+def counts(train: int, val: int, skipped: tuple[int, int]) -> dict[str, int]:
+    """The images of each split and, only where there are any, those left out because they do not decode."""
+    left_out = {"train_skipped": skipped[0], "val_skipped": skipped[1]}
+    return {"train": train, "val": val, **{name: images for name, images in left_out.items() if images}}
 
 
 def metrics_of(
@@ -53,7 +60,7 @@ def metrics_of(
         protocol=protocol,
         values=values,
         deviations=deviations,
-        n={"train": len(train.labels), "val": len(val.labels)},
+        n=counts(len(train.labels), len(val.labels), (train.skipped, val.skipped)),
         seeds=seeds,
         options=dataclasses.asdict(options),
         wall_time_s=round(wall_time_s, 3),

@@ -8,7 +8,7 @@ import re
 from pathlib import Path
 
 from stages.checkpoints.catalogue import Entry
-from stages.checkpoints.download import wait_for_others
+from stages.downloads import wait_for_others
 from stages.errors import UserError
 
 

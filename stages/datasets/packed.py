@@ -3,8 +3,8 @@
 import contextlib
 import dataclasses
 import hashlib
-import io
-from collections.abc import Mapping
+import logging
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,7 +13,9 @@ from numpy.typing import NDArray
 
 from stages.artifacts.atomic import atomic_with_digest
 from stages.artifacts.hdf5 import create, open_complete
+from stages.datasets.decoding import UndecodableError, checked, decoded
 from stages.datasets.sources import Boxes, Split
+from stages.datasets.splits import subset
 from stages.errors import UserError
 from stages.progress import track
 
@@ -22,12 +24,18 @@ if TYPE_CHECKING:
     import torch
     from PIL import Image
 
+logger = logging.getLogger("stages")
+
+NAMED_AT_ONCE = 5
+"""How many corrupt images an error names; the log names all."""
+
 
 @dataclasses.dataclass(frozen=True)
 class PackedImages:
     """A split: image i is the encoded bytes ``blob[offsets[i]:offsets[i + 1]]``, its class or classes ``labels[i]``.
 
-    ``labels`` and ``boxes`` are as in `stages.datasets.sources.Split`.
+    ``labels`` and ``boxes`` are as in `stages.datasets.sources.Split`. ``skipped`` is how many images of the source
+    were left out because they do not decode.
     """
 
     path: Path
@@ -39,6 +47,7 @@ class PackedImages:
     split: str
     fingerprint: str
     boxes: Boxes | None = None
+    skipped: int = 0
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -58,26 +67,19 @@ class PackedImages:
 
     def picture(self, index: int) -> "Image.Image":
         """Image ``index`` decoded, RGB; one that does not decode is an error that names it."""
-        from PIL import Image
-
         try:
-            with Image.open(io.BytesIO(self.encoded(index).tobytes())) as file:
-                return _eight_bit(file).convert("RGB")
-        except OSError as error:
-            raise UserError(f"{self.path}: image {index} does not decode ({error}); mend it in the source") from error
+            return decoded(self.encoded(index).tobytes())
+        except UndecodableError as error:
+            raise UserError(
+                f"{self.path}: image {index} does not decode ({error}); it did when it was packed: delete the file and "
+                "run the stage again"
+            ) from error
 
     def image(self, index: int) -> "torch.Tensor":
         """Image ``index`` decoded, uint8 [3, H, W]."""
         from torchvision.transforms.v2.functional import pil_to_tensor
 
         return pil_to_tensor(self.picture(index))
-
-
-def _eight_bit(image: "Image.Image") -> "Image.Image":
-    """Pillow would clip the values of a grey image of 16 bits, not scale them."""
-    from PIL import Image
-
-    return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)) if image.mode.startswith("I;16") else image
 
 
 def read_pack(path: Path) -> PackedImages:
@@ -94,6 +96,7 @@ def read_pack(path: Path) -> PackedImages:
             split=file.attrs["split"],
             fingerprint=file.attrs["fingerprint"],
             boxes=Boxes(**{key: file["boxes"][key][:] for key in file["boxes"]}) if "boxes" in file else None,
+            skipped=int(file.attrs["skipped"]),
         )
 
 
@@ -111,38 +114,78 @@ def read_pack_pair(train: Path, val: Path) -> tuple[PackedImages, PackedImages]:
     return pair
 
 
-def write_packs(splits: Mapping[Path, tuple[str, Split]], *, name: str, source: str) -> None:
+def write_packs(
+    splits: Mapping[Path, tuple[str, Split]], *, name: str, source: str, skip_corrupt: int = 0, workers: int = 0
+) -> None:
     """Write a dataset's splits, ``{path: (split name, split)}``, all of them or none.
 
-    Both files carry one ``fingerprint``, of all images and labels of all splits: what was made from either split can
-    tell whether it belongs to the other.
+    Every image is decoded once, by ``workers`` processes. Up to ``skip_corrupt`` that do not decode are left out, each
+    with a warning; more are an error. All files carry one ``fingerprint``, of all images and labels of all splits: what
+    was made from either split can tell whether it belongs to the other.
     """
     fingerprint = hashlib.sha256()
+    corrupt: list[str] = []
     with contextlib.ExitStack() as stack:
         files = []
         for path, (split_name, split) in splits.items():
             if not len(split.labels):
                 raise UserError(f"dataset {name}: its {split_name} split is empty; expected at least one image")
             file, storage = stack.enter_context(create(stack.enter_context(atomic_with_digest(path)), "dataset"))
-            _write_images(file, split, fingerprint, f"packing {name} {split_name}")
+            rows = _write_images(file, split, fingerprint, f"packing {name} {split_name}", workers)
+            _write_labels(file, subset(split, rows), fingerprint)
             storage.check()
-            file.attrs.update(name=name, split=split_name, source=source)
+            file.attrs.update(name=name, split=split_name, source=source, skipped=len(split.labels) - len(rows))
+            corrupt += [_called(split, row) for row in np.setdiff1d(np.arange(len(split.labels)), rows)]
+            if len(corrupt) <= skip_corrupt and not len(rows):
+                raise UserError(f"dataset {name}: no image of its {split_name} split decodes")
             files.append(file)
+        if len(corrupt) > skip_corrupt:
+            raise _corrupt(name, corrupt, skip_corrupt)
         for file in files:
             file.attrs["fingerprint"] = fingerprint.hexdigest()
 
 
-def _write_images(file: "h5py.File", split: Split, fingerprint: "hashlib._Hash", what: str) -> None:
-    """Lay the images end to end, in the order of the source, and add them to the fingerprint."""
-    offsets = np.concatenate([[0], np.cumsum(split.sizes)]).astype(np.int64)
-    blob = file.create_dataset("images", shape=(int(offsets[-1]),), dtype=np.uint8)
-    file["offsets"] = offsets
+def _write_images(
+    file: "h5py.File", split: Split, fingerprint: "hashlib._Hash", what: str, workers: int
+) -> NDArray[np.int64]:
+    """Lay the images that decode end to end, in the order of the source; the rows [n] that they have there.
+
+    The room of those that do not is left over at the end: so each image is read only once.
+    """
+    blob = file.create_dataset("images", shape=(int(split.sizes.sum()),), dtype=np.uint8)
+    rows, end = [], 0
+    images = track(checked(split.images, workers), what, total=len(split.labels), unit="images")
+    for row, (image, fault) in enumerate(images):
+        if len(image) != split.sizes[row]:
+            raise UserError(f"{_called(split, row)}: has changed while it was packed; run again")
+        if fault:
+            logger.warning("%s: does not decode (%s)", _called(split, row), fault)
+            continue
+        blob[end : end + len(image)] = np.frombuffer(image, dtype=np.uint8)
+        fingerprint.update(hashlib.sha256(image).digest())
+        rows.append(row)
+        end += len(image)
+    return np.array(rows, dtype=np.int64)
+
+
+def _write_labels(file: "h5py.File", split: Split, fingerprint: "hashlib._Hash") -> None:
+    """All but the images of the split."""
+    file["offsets"] = np.concatenate([[0], np.cumsum(split.sizes)]).astype(np.int64)
     file["labels"] = split.labels
     file["classes"] = list(split.classes)
     fingerprint.update(split.labels.tobytes())
     for name, values in vars(split.boxes).items() if split.boxes else ():
         file[f"boxes/{name}"] = values
         fingerprint.update(values.tobytes())
-    for index, image in enumerate(track(split.images, what, total=len(split.labels), unit="images")):
-        blob[offsets[index] : offsets[index + 1]] = np.frombuffer(image, dtype=np.uint8)
-        fingerprint.update(hashlib.sha256(image).digest())
+
+
+def _called(split: Split, row: int) -> str:
+    return split.names[row] if split.names else f"image {row}"
+
+
+def _corrupt(name: str, corrupt: Sequence[str], allowed: int) -> UserError:
+    more = f" and {len(corrupt) - NAMED_AT_ONCE} more, all in the log" if len(corrupt) > NAMED_AT_ONCE else ""
+    return UserError(
+        f"dataset {name}: images that do not decode ({len(corrupt)}, of which {allowed} may be left out): "
+        f"{', '.join(corrupt[:NAMED_AT_ONCE])}{more}; mend or remove them, or set skip_corrupt: {len(corrupt)}"
+    )

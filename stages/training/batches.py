@@ -1,7 +1,6 @@
 """Training batches from a packed split: one stream of steps, from any step on."""
 
 import dataclasses
-import signal
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -9,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from stages.command_line import leave_termination_to_the_run
 from stages.datasets.augmentations import Augmentation, to_float
 from stages.datasets.packed import PackedImages
 from stages.errors import UserError
@@ -118,15 +118,9 @@ def stream(
         num_workers=workers,
         collate_fn=_collate,
         pin_memory=torch.cuda.is_available(),
-        worker_init_fn=_leave_termination_to_the_run,
+        worker_init_fn=leave_termination_to_the_run,
     )
     yield from loader
-
-
-def _leave_termination_to_the_run(worker: int) -> None:
-    """Whoever ends a job signals all its processes: a worker that obeyed would fail the step that is to be finished."""
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, signal.SIG_IGN)
 
 
 def _collate(samples: Sequence[Sample]) -> Batch:

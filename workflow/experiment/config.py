@@ -16,6 +16,9 @@ from experiment import source
 
 SCHEMA = Path(__file__).resolve().parents[1] / "schemas" / "config.schema.yaml"
 
+PACKING = "stages.fetch_dataset"
+"""The stage whose options every dataset takes, beside those of its source."""
+
 CATALOGUE = source.ROOT / "stages" / "checkpoints" / "catalogue.toml"
 
 EVALUATIONS = {
@@ -420,12 +423,17 @@ def _dataset(name: str, entry: Mapping[str, Any]) -> Dataset:
         f"{where}.augmentation", "augmentation", entry["augmentation"], source.plugins("stages.datasets.augmentations")
     )
     module = source.plugin_module("stages.datasets.sources", entry["source"])
+    fixed = {"source", "size", "augmentation"}
+    options = {
+        **_options(where, module, entry, {*fixed, *source.options(PACKING)}),
+        **_options(where, PACKING, entry, {*fixed, *source.options(module)}),
+    }
     return Dataset(
         name=name,
         source=entry["source"],
         size=entry["size"],
         augmentation=entry["augmentation"],
-        options=_options(where, module, entry, {"source", "size", "augmentation"}),
+        options=options,
     )
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 
 from experiment import source
-from experiment.config import EVALUATIONS, SCHEMA
+from experiment.config import EVALUATIONS, PACKING, SCHEMA
 
 INTRODUCTION = """\
 # The config
@@ -58,6 +58,9 @@ def _options_of(part: str) -> Iterator[str]:
     if part == "evaluations":
         for name, module in EVALUATIONS.items():
             yield from _module(f"Evaluation `{name}`", module)
+    if part == "datasets":
+        yield "Whatever the source ([datasets.md](datasets.md) says of each what it downloads and reads):\n"
+        yield from _option_table(PACKING)
     if part in packages:
         kind, package = packages[part]
         for name in source.plugins(package):
@@ -67,6 +70,10 @@ def _options_of(part: str) -> Iterator[str]:
 def _module(title: str, module: str) -> Iterator[str]:
     docstring = ast.get_docstring(source.tree(module)) or ""
     yield f"### {title}\n\n{docstring.split(chr(10) * 2)[0]}\n"
+    yield from _option_table(module)
+
+
+def _option_table(module: str) -> Iterator[str]:
     rows = [
         (f"`{option.name}`", "required" if option.required else f"`{_shown(option.default)}`", _meaning(option))
         for option in source.options(module).values()
@@ -81,7 +88,7 @@ def _meaning(option: source.Option) -> str:
 def _shown(value: Any) -> str:
     if isinstance(value, bool):
         return str(value).lower()
-    return str(list(value)) if isinstance(value, tuple) else str(value)
+    return str(list(value)) if isinstance(value, tuple) else str(value) or '""'
 
 
 def _table(heading: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> Iterator[str]:

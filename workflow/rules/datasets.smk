@@ -9,8 +9,9 @@ rule fetch_dataset:
     container:
         get_container("torch")
     resources:
-        mem_mb=4000,
-        runtime=240,
+        mem_mb=8000,
+        runtime=1440,
+        cpus_per_task=1,
     params:
         source=lambda wildcards: experiment.datasets[wildcards.dataset].source,
         options=get_source_options,
@@ -19,4 +20,5 @@ rule fetch_dataset:
         image=get_image("torch"),
     shell:
         "OMP_NUM_THREADS={threads} python -m stages.fetch_dataset --source {params.source} {params.options}"
-        " --name {wildcards.dataset} --train {output.train[0]} --val {output.val[0]} > {log} 2>&1"
+        " --name {wildcards.dataset} --train {output.train[0]} --val {output.val[0]}"
+        " --downloads results/downloads --workers $(({resources.cpus_per_task} - 1)) > {log} 2>&1"

@@ -1,5 +1,6 @@
 # What the rules' inputs and parameters are: functions of the wildcards, over the checked config.
 
+import os
 import sys
 
 from experiment import commands, content, images, source
@@ -39,14 +40,18 @@ def get_source_options(wildcards):
 
 
 def get_source_content(wildcards):
-    """The fingerprint of the user's own images, for a source that reads a folder."""
+    """The fingerprint of the user's own images, for a source that reads a folder: of the part that it reads."""
     folder = experiment.datasets[wildcards.dataset].options.get("path")
-    return content.fingerprint(folder) if folder else "of the package"
+    part = source.constant(get_source_module(wildcards), "FOLDER", ".")
+    return content.fingerprint(os.path.join(folder, part)) if folder else "of the package"
 
 
 def get_source_code(wildcards):
-    name = experiment.datasets[wildcards.dataset].source
-    return source.fingerprint("stages.fetch_dataset", source.plugin_module("stages.datasets.sources", name))
+    return source.fingerprint("stages.fetch_dataset", get_source_module(wildcards))
+
+
+def get_source_module(wildcards):
+    return source.plugin_module("stages.datasets.sources", experiment.datasets[wildcards.dataset].source)
 
 
 def get_encoder(wildcards):

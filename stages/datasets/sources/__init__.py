@@ -1,12 +1,25 @@
-"""Where a dataset's images come from: one module a source, each with ``Options`` and ``read(options, split)``."""
+"""Where a dataset's images come from: one module a source, each with ``Options`` and ``read(options, split)``.
+
+A source that can be downloaded has an option ``path``, by default empty, and ``download(options, downloads)``: it
+brings the files into the folder ``downloads`` and returns what to take as the ``path`` then. ``FOLDER`` is the part of
+``path`` that the source reads, if not all of it.
+"""
 
 import dataclasses
-from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+
+
+class Images(Protocol):
+    """Encoded images (PNG, JPEG, ...), each read when it is asked for, by any process: a list of bytes is one."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int, /) -> bytes: ...
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,15 +38,17 @@ class Boxes:
 
 @dataclasses.dataclass(frozen=True)
 class Split:
-    """A split as its source gives it: class names, ``labels``, and N encoded images (PNG, JPEG, ...).
+    """A split as its source gives it: class names, ``labels``, and N encoded images.
 
-    ``labels`` are int64 [N] or, of images with several classes each, int8 [N, C]: 1 of a class that is there, 0 of one
-    that is not, -1 of one that is there but difficult. ``sizes`` int64 [N] are the images' lengths in bytes, so that a
-    packed file is laid out before it is filled.
+    ``labels`` are int64 [N], -1 of an image without one, or, of images with several classes each, int8 [N, C]: 1 of a
+    class that is there, 0 of one that is not, -1 of one that is there but difficult. ``sizes`` int64 [N] are the
+    images' lengths in bytes, so that a packed file is laid out before it is filled. ``names`` are what to call the
+    images when something is wrong with them, such as their paths; without, they are called by their number.
     """
 
     classes: tuple[str, ...]
     labels: "NDArray[np.int64] | NDArray[np.int8]"
     sizes: "NDArray[np.int64]"
-    images: Iterator[bytes]
+    images: Images
     boxes: Boxes | None = None
+    names: Sequence[str] | None = None

@@ -1,15 +1,11 @@
 """scikit-learn's handwritten digits: 1,797 real images of 8 x 8 pixels, shipped with the package."""
 
 import dataclasses
-import io
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
+from stages.datasets.encoded import split_of_arrays
 from stages.datasets.sources import Split
 from stages.errors import UserError
-
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,20 +31,5 @@ def read(options: Options, split: str) -> Split:
         random_state=options.split_seed,
     )
     rows = train if split == "train" else val
-    files = [_png(digits.images[row]) for row in rows]
-    return Split(
-        classes=tuple(str(name) for name in digits.target_names),
-        labels=digits.target[rows].astype(np.int64),
-        sizes=np.array([len(file) for file in files]),
-        images=iter(files),
-    )
-
-
-def _png(image: "NDArray[np.float64]") -> bytes:
-    """An 8 x 8 image with values 0 to 16, as the bytes of a PNG file."""
-    import numpy as np
-    from PIL import Image
-
-    buffer = io.BytesIO()
-    Image.fromarray(np.rint(image * 255 / 16).astype(np.uint8)).save(buffer, format="PNG")
-    return buffer.getvalue()
+    pixels = np.rint(digits.images[rows] * 255 / 16).astype(np.uint8)
+    return split_of_arrays(map(str, digits.target_names), pixels, digits.target[rows])

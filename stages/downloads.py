@@ -33,8 +33,11 @@ class _BrokenError(Exception):
     """The connection ended before the file did, for the reason given; another attempt may go on from there."""
 
 
-def fetch(url: str, path: Path) -> None:
-    """Download ``url`` to ``path``; ``<path>.partial`` holds what has arrived, and is where the next run goes on."""
+def fetch(url: str, path: Path, otherwise: str = "give a --mirror that has it") -> None:
+    """Download ``url`` to ``path``; ``<path>.partial`` holds what has arrived, and is where the next run goes on.
+
+    ``otherwise`` is what the user can do where it cannot be downloaded.
+    """
     if not url.startswith(("http://", "https://")):
         raise UserError(f"{url}: expected an address that begins with http:// or https://, or a folder")
     partial = path.with_name(f"{path.name}.partial")
@@ -45,7 +48,7 @@ def fetch(url: str, path: Path) -> None:
             if _length(file) == 0:
                 partial.unlink(missing_ok=True)
             return
-        _receive_all(url, file, partial)
+        _receive_all(url, file, partial, otherwise)
         os.fsync(file.fileno())
         partial.replace(path)
     _validator_of(partial).unlink(missing_ok=True)
@@ -58,26 +61,26 @@ def wait_for_others(file: IO[bytes]) -> None:
         fcntl.flock(file, fcntl.LOCK_EX)
 
 
-def _receive_all(url: str, file: IO[bytes], partial: Path) -> None:
+def _receive_all(url: str, file: IO[bytes], partial: Path, otherwise: str) -> None:
     """Receive what ``file`` still lacks, in as many attempts as bring it further."""
     failures = 0
     while True:
         before = _length(file)
         try:
-            return _receive(url, file, _validator_of(partial))
+            return _receive(url, file, _validator_of(partial), otherwise)
         except _BrokenError as error:
             failures = 1 if _length(file) > before else failures + 1
             if failures == ATTEMPTS:
                 raise UserError(
                     f"{url}: {error}; given up after {ATTEMPTS} attempts; received {_length(file)} bytes, kept in "
-                    f"{partial}: run again to go on from there, or give a --mirror"
+                    f"{partial}: run again to go on from there, or {otherwise}"
                 ) from None
             pause = FIRST_PAUSE_S * 2 ** (failures - 1)
             logger.info("%s: %s after %d bytes; trying again in %.0f s", url, error, _length(file), pause)
             time.sleep(pause)
 
 
-def _receive(url: str, file: IO[bytes], validator: Path) -> None:
+def _receive(url: str, file: IO[bytes], validator: Path, otherwise: str) -> None:
     """Append what ``file`` lacks, in one attempt."""
     start = _length(file)
     request = urllib.request.Request(url, headers={"User-Agent": "distillery", **_range(start, validator)})
@@ -99,8 +102,7 @@ def _receive(url: str, file: IO[bytes], validator: Path) -> None:
             _start_anew(file)
         elif error.code not in PASSING:
             raise UserError(
-                f"{url}: the server answered {error.code} {error.reason}; if the file has moved, give a --mirror "
-                "that has it"
+                f"{url}: the server answered {error.code} {error.reason}; if the file has moved, {otherwise}"
             ) from None
         raise _BrokenError(f"the server answered {error.code} {error.reason}") from None
     except urllib.error.URLError as error:

@@ -1,0 +1,112 @@
+"""Images decoded by Pillow, and told whether they can be."""
+
+import io
+import multiprocessing
+import os
+import struct
+import threading
+import zlib
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from typing import TYPE_CHECKING
+
+from stages.command_line import leave_termination_to_the_run
+from stages.datasets.sources import Images
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+LOT, LOTS_AHEAD = 16, 2
+"""How many images a process reads and passes on together, and how many such lots wait at most for each process."""
+
+
+class UndecodableError(Exception):
+    """Why some bytes are no image."""
+
+
+def decoded(encoded: bytes) -> "Image.Image":
+    """The image, RGB of 8 bits, whatever its file's mode.
+
+    Raises:
+        UndecodableError: the bytes are no image, or not all of one.
+    """
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        with Image.open(io.BytesIO(encoded)) as file:
+            return _eight_bit(file).convert("RGB")
+    except UnidentifiedImageError as error:
+        raise UndecodableError("not an image of a known format" if encoded else "empty") from error
+    # What Pillow's readers raise when they stumble over damaged data.
+    except (
+        *(OSError, SyntaxError, ValueError, LookupError, EOFError, TypeError, AttributeError, OverflowError),
+        *(struct.error, zlib.error, Image.DecompressionBombError),
+    ) as error:
+        raise UndecodableError(" ".join(str(error).split()) or type(error).__name__) from error
+
+
+def _eight_bit(image: "Image.Image") -> "Image.Image":
+    """Pillow would clip the values of a grey image of 16 bits, not scale them."""
+    import numpy as np
+    from PIL import Image
+
+    return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)) if image.mode.startswith("I;16") else image
+
+
+def checked(images: Images, workers: int) -> Iterator[tuple[bytes, str]]:
+    """All images in order, each with why it does not decode, or nothing.
+
+    They are read and decoded once, by ``workers`` processes ahead of time, or by this one.
+    """
+    lots = [range(start, min(start + LOT, len(images))) for start in range(0, len(images), LOT)]
+    if workers:
+        yield from _checked_ahead(images, lots, workers)
+    else:
+        for rows in lots:
+            yield from _check(images, rows)
+
+
+def _checked_ahead(images: Images, lots: Iterable[range], workers: int) -> Iterator[tuple[bytes, str]]:
+    waiting: deque[Future[list[tuple[bytes, str]]]] = deque()
+    with ProcessPoolExecutor(workers, initializer=_begin, initargs=(images,)) as pool:
+        for rows in lots:
+            waiting.append(pool.submit(_check_shared, rows))
+            if len(waiting) > LOTS_AHEAD * workers:
+                yield from waiting.popleft().result()
+        while waiting:
+            yield from waiting.popleft().result()
+
+
+def _begin(images: Images) -> None:
+    """In a new process: hold the images, whose rows are asked for by number."""
+    global _shared
+    _shared = images
+    leave_termination_to_the_run()
+    threading.Thread(target=_end_with_the_run, daemon=True).start()
+
+
+def _end_with_the_run() -> None:
+    """A run that is killed tells nobody; its processes would wait for their next lot for ever."""
+    if run := multiprocessing.parent_process():
+        run.join()
+        os._exit(1)
+
+
+_shared: Images = []
+
+
+def _check_shared(rows: range) -> list[tuple[bytes, str]]:
+    return _check(_shared, rows)
+
+
+def _check(images: Images, rows: range) -> list[tuple[bytes, str]]:
+    return [(image, _fault(image)) for image in map(images.__getitem__, rows)]
+
+
+def _fault(encoded: bytes) -> str:
+    try:
+        decoded(encoded)
+    except UndecodableError as error:
+        return str(error)
+    return ""

@@ -1,0 +1,27 @@
+"""CIFAR-100: 50,000 train and 10,000 val photos of 32 x 32 pixels, of 100 classes (Krizhevsky, 2009)."""
+
+import dataclasses
+from pathlib import Path
+from typing import Annotated
+
+from stages.datasets import cifar
+from stages.datasets.sources import Split
+
+FOLDER = "cifar-100-python"
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    path: Annotated[str, "the folder that holds cifar-100-python/; empty: download"] = ""
+
+
+def download(options: Options, downloads: Path) -> Path:
+    from torchvision.datasets import CIFAR100
+
+    return cifar.download(CIFAR100, downloads / "cifar100")
+
+
+def read(options: Options, split: str) -> Split:
+    from torchvision.datasets import CIFAR100
+
+    return cifar.read(CIFAR100, Path(options.path), split)

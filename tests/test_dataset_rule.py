@@ -1,0 +1,47 @@
+"""The rule that packs a dataset: what of a folder, and which keys, make it run again."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from stages.datasets.packed import read_pack
+from tests.project import TINY, Project
+from tests.test_sources import make_cub200
+
+PACK = "results/datasets/birds/train.h5"
+
+
+def config(**options: Any) -> dict[str, Any]:
+    birds = {"source": "cub200", "size": 32, "augmentation": "crop-flip", "path": "data", **options}
+    return {**TINY, "datasets": {**TINY["datasets"], "birds": birds}}
+
+
+def test_a_pack_follows_its_keys_and_the_part_of_the_folder_that_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project = Project.tiny(tmp_path / "project")
+    make_cub200(project.path / "data", monkeypatch)
+    photo = next((project.path / "data/CUB_200_2011/images").rglob("*_0000.jpg"))
+    whole = photo.read_bytes()
+    photo.write_bytes(b"")
+    project.write_config(config())
+    refused = project.snakemake(PACK)
+    assert refused.returncode != 0
+    assert f"data/CUB_200_2011/images/{photo.parent.name}/{photo.name}; mend or remove them" in refused.stdout
+    assert "Traceback" not in refused.stdout
+
+    project.write_config(config(train_fraction=0.75, skip_corrupt=1))
+    done = project.snakemake(PACK)
+    assert done.returncode == 0, done.stdout
+    pack = read_pack(project.path / PACK)
+    assert (len(pack) + pack.skipped, pack.skipped <= 1) == (3, True)
+
+    (project.path / "data/attributes.txt").write_text("not read")
+    project.write_config(config(train_fraction=0.75, skip_corrupt=1, val_fraction=1.0))
+    assert project.would_run(PACK) == set()
+    project.write_config(config(train_fraction=0.5, skip_corrupt=1))
+    assert project.would_run(PACK) == {"fetch_dataset"}
+    project.write_config(config(train_fraction=0.75, skip_corrupt=1))
+    photo.write_bytes(whole)
+    assert project.would_run(PACK) == {"fetch_dataset"}
