@@ -53,8 +53,8 @@ def draw(metrics: Sequence[Path], path: Path) -> None:
             groups = groups_of(comparison, evaluation)
             if any(cell for _, cell in _flat(groups)):
                 panels.append((comparison, evaluation, groups))
-    columns = 1 if len(panels) == 1 or max(slots(groups) for _, _, groups in panels) > 36 else 2
-    lines = math.ceil(len(panels) / columns)
+    columns = 1 if len(panels) == 1 or max((slots(groups) for _, _, groups in panels), default=0) > 36 else 2
+    lines = max(1, math.ceil(len(panels) / columns))
     looks = looks_of(comparisons)
     across = _across([len(label) for label in looks])
     legend_height = LEGEND_LINE * (2 + math.ceil(len(looks) / across))
