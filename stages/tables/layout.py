@@ -28,6 +28,10 @@ class Table:
     under: str = "Evaluation"
 
     @property
+    def entries(self) -> list[Entry]:
+        """All cells, row by row."""
+        return [entry for part in self.parts for _, entries in part for entry in entries]
+
+    @property
     def texts(self) -> list[str]:
-        """What stands in the cells, row by row."""
-        return [entry.text for part in self.parts for _, entries in part for entry in entries]
+        return [entry.text for entry in self.entries]

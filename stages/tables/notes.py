@@ -1,8 +1,10 @@
 """The sentences under a table that tables of all kinds share."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING
 
-from stages.figures.comparison import Cell
+if TYPE_CHECKING:
+    from stages.figures.comparison import Cell
 
 DEVIATION = (
     "±: the sample standard deviation over the seeds of the encoder or, of a single encoder, over the repeats "
@@ -10,14 +12,14 @@ DEVIATION = (
 )
 
 
-def seeds(rows: Mapping[str, Sequence[tuple[str, Cell]]]) -> Iterator[str]:
+def seeds(rows: Mapping[str, Sequence[tuple[str, "Cell"]]]) -> Iterator[str]:
     """The seeds behind each row's cells, each with its place's name; a downloaded encoder's are not known."""
     texts = [f"{label} {text}" for label, cells in rows.items() if (text := _seeds_of(cells))]
     if texts:
         yield f"Seeds: {'; '.join(texts)}."
 
 
-def _seeds_of(cells: Sequence[tuple[str, Cell]]) -> str:
+def _seeds_of(cells: Sequence[tuple[str, "Cell"]]) -> str:
     """The seeds of most of the cells, then those of the others."""
     places: dict[str, list[str]] = {}
     for place, cell in cells:
@@ -29,7 +31,7 @@ def _seeds_of(cells: Sequence[tuple[str, Cell]]) -> str:
     return usual + (f" (but {'; '.join(exceptions)})" if exceptions else "")
 
 
-def repeats(cells: Sequence[Cell]) -> str:
+def repeats(cells: Sequence["Cell"]) -> str:
     """How often the evaluation was repeated on each encoder, if it was: a number, or the smallest and the largest."""
     counts = [cell.repeats for cell in cells]
     text = " to ".join(str(count) for count in dict.fromkeys((min(counts), max(counts))))
