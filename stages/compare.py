@@ -55,7 +55,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--references", nargs="*", default=[], help="the rows that are no competitors (default: none)")
     parser.add_argument("--paper", type=Path, help="the YAML file of what a paper reports (default: none)")
     parser.add_argument("--table", default="table-1", help="which of its tables (default: table-1)")
-    parser.add_argument("--incomparable", action="store_true", help="the data or architectures are not the paper's")
+    parser.add_argument(
+        "--comparable",
+        choices=("true", "false"),
+        default="true",
+        help="false: the data or the architectures are not the paper's, so show no differences (default: true)",
+    )
     parser.add_argument("--title", default="", help="above the table (default: the paper's)")
     parser.add_argument("--note", default="", help="under the table (default: none)")
     parser.add_argument("--markdown", type=Path, required=True, help="the Markdown table to write")
@@ -76,7 +81,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         references=tuple(arguments.references),
         measured=dict(map(_measured, arguments.cell)),
         reported=reported,
-        comparable=not arguments.incomparable,
+        comparable=arguments.comparable == "true",
     )
     title = arguments.title or (reported.title if reported else "")
     table, notes = table_of(compared), notes_of(compared, arguments.note)

@@ -24,7 +24,7 @@ class Measured:
     finding: str
 
     def __str__(self) -> str:
-        return f"{self.cell} {self.finding}".rstrip()
+        return f"{self.cell} [{self.finding}]" if self.finding else str(self.cell)
 
 
 @dataclasses.dataclass(frozen=True)

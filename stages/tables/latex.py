@@ -1,6 +1,8 @@
 """Tables as LaTeX, to be included in a document that uses booktabs."""
 
 import itertools
+import re
+import unicodedata
 from collections.abc import Sequence
 
 from stages.tables.layout import MISSING, Entry, Table
@@ -19,6 +21,8 @@ CHARACTERS = {
     "\N{MINUS SIGN}": "$-$",
     MISSING: "--",
 }
+
+HAT = "(.)\N{COMBINING CIRCUMFLEX ACCENT}"
 
 
 def floating(caption: str, tables: Sequence[Table], notes: Sequence[str]) -> str:
@@ -46,7 +50,8 @@ def table(table: Table) -> str:
 
 
 def escaped(text: str) -> str:
-    return "".join(CHARACTERS.get(character, character) for character in text)
+    plain = "".join(CHARACTERS.get(character, character) for character in text)
+    return unicodedata.normalize("NFC", re.sub(HAT, r"$\\hat{\1}$", unicodedata.normalize("NFD", plain)))
 
 
 def _cell(entry: Entry) -> str:

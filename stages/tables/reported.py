@@ -26,7 +26,7 @@ class Number:
 
     def __str__(self) -> str:
         deviation = "" if self.deviation is None else f" ± {self.deviation}"
-        return f"{self.value}{deviation}" + (f" {self.note}" if self.note else "")
+        return f"{self.value}{deviation}" + (f" [{self.note}]" if self.note else "")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,10 +60,19 @@ def read_reported(path: Path, table: str) -> Reported:
         raise UserError(
             f"{path}: the numbers of {table} cannot be read ({error!r}); expected numbers by row, group and column"
         ) from error
-    name = paper.get("title", path.stem)
-    where = f"page {entry['page']}" if "page" in entry else ""
-    source = ", ".join(filter(None, (name, table.replace("-", " ").capitalize(), where)))
-    return Reported(entry.get("title", ""), source, numbers)
+    return Reported(entry.get("title", ""), _source(paper.get("citation", {}), table, entry), numbers)
+
+
+def _source(citation: Mapping[str, Any], table: str, entry: Mapping[str, Any]) -> str:
+    """As in "A Paper (a journal 2020), table 1, section 4.3"."""
+    venue = " ".join(str(citation[key]) for key in ("venue", "year") if key in citation)
+    parts = [
+        citation.get("title", "") + (f" ({venue})" if venue else ""),
+        table.replace("-", " "),
+        *(f"{key} {entry[key]}" for key in ("section", "page") if key in entry),
+        entry.get("source", ""),
+    ]
+    return ", ".join(filter(None, parts))
 
 
 def _numbers(rows: Mapping[Any, Any]) -> Iterator[tuple[Place, Number]]:

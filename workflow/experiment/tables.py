@@ -1,6 +1,7 @@
 """The config's tables and figures: which measurements stand in each cell, and what a paper reports beside them."""
 
 import json
+import math
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -68,11 +69,19 @@ def tables_of(config: Mapping[str, Any], experiment: "Experiment") -> dict[str, 
         ConfigError: a name that is not there, or a row, column or group in which nothing is measured.
     """
     resolver = _Resolver(experiment)
+    _refuse_taken("tables", config.get("tables", {}), ("comparison",))
     return {name: _table(name, entry, resolver) for name, entry in config.get("tables", {}).items()}
 
 
 def figures_of(config: Mapping[str, Any], tables: Mapping[str, Table]) -> dict[str, Figure]:
+    _refuse_taken("figures", config.get("figures", {}), ("comparison", "training-curves"))
     return {name: _figure(f"figures.{name}", entry, tables) for name, entry in config.get("figures", {}).items()}
+
+
+def _refuse_taken(where: str, names: Iterable[str], taken: Sequence[str]) -> None:
+    for name in names:
+        if name in taken:
+            raise ConfigError(f"{where}.{name}: every experiment has {where} of this name; expected another")
 
 
 class _Resolver:
@@ -221,19 +230,17 @@ def _overlap(reported: Reported, rows: Iterable[str], columns: Iterable[str], gr
 def _figure(where: str, entry: Mapping[str, Any], tables: Mapping[str, Table]) -> Figure:
     require(f"{where}.table", "table", entry["table"], tables)
     table = tables[entry["table"]]
-    if entry["kind"] == "lines":
-        for row in table.rows:
-            if row not in table.references and not _is_number(row):
-                raise ConfigError(
-                    f"{where}.kind: lines are drawn over rows that are numbers, but {table.name} has the row {row!r}; "
-                    f"expected kind: bars, or the row among the table's references"
-                )
+    rows = [row for row in table.rows if row not in table.references]
+    if entry["kind"] == "lines" and not (_are_numbers(rows) or _are_numbers(table.columns)):
+        raise ConfigError(
+            f"{where}.kind: lines are drawn over rows or columns that are numbers, but {entry['table']} has the rows "
+            f"{', '.join(rows)}; expected kind: bars, or the rows that are no numbers among the table's references"
+        )
     return Figure(entry["table"], entry["kind"], entry.get("x", ""), entry.get("y", ""))
 
 
-def _is_number(label: str) -> bool:
+def _are_numbers(labels: Iterable[str]) -> bool:
     try:
-        float(label)
+        return all(math.isfinite(float(label)) for label in labels)
     except ValueError:
         return False
-    return True
