@@ -70,7 +70,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     from stages.artifacts.atomic import write_text
     from stages.tables import latex, markdown
-    from stages.tables.compared import Compared, notes_of, table_of
+    from stages.tables.compared import Compared, notes_of, tables_of
     from stages.tables.reported import read_reported
 
     reported = read_reported(arguments.paper, arguments.table) if arguments.paper else None
@@ -84,12 +84,12 @@ def main(argv: Sequence[str] | None = None) -> None:
         comparable=arguments.comparable == "true",
     )
     title = arguments.title or (reported.title if reported else "")
-    table, notes = table_of(compared), notes_of(compared, arguments.note)
+    tables, notes = tables_of(compared), notes_of(compared, arguments.note)
     heading = [f"## {markdown.escaped(title)}"] if title else []
-    text = "\n\n".join([*heading, markdown.table(table), markdown.notes(notes)]) + "\n"
+    text = "\n\n".join([*heading, *map(markdown.table, tables), markdown.notes(notes)]) + "\n"
     write_text(arguments.markdown, text)
     write_text(arguments.csv, tidy(compared))
-    write_text(arguments.latex, latex.PREAMBLE + latex.floating(title, [table], notes))
+    write_text(arguments.latex, latex.PREAMBLE + latex.floating(title, tables, notes))
     print(text, end="")
 
 

@@ -115,7 +115,7 @@ def _described(comparison: "Comparison", encoder: str) -> str:
 
 def notes_of(comparison: "Comparison") -> list[str]:
     """What a reader of the table must know: the images, each evaluation's protocol, the seeds, the signs."""
-    entries = [text for table in tables_of(comparison) for text in table.texts]
+    entries = [entry.text for table in tables_of(comparison) for entry in table.entries]
     notes = [*_measured(comparison), *_seeds(comparison)]
     if any("±" in text for text in entries):
         notes.append(DEVIATION)

@@ -63,11 +63,11 @@ def are_numbers(labels: Iterable[str]) -> bool:
 
 
 def axis_label(points: Sequence[Point], given: str) -> str:
-    """What the values are, with their unit: what is ``given``, or the name of the values if they share one."""
+    """What is ``given``, or the name of the values, if they share one, and their unit."""
     values = dict.fromkeys(point.value for point in points if point.value)
     units = dict.fromkeys(point.unit for point in points if point.unit)
     unit = "%" if list(units) in ([], ["percent"]) else "/".join(units)
-    return f"{given or (next(iter(values)) if len(values) == 1 else 'value')}, {unit}"
+    return given or f"{next(iter(values)) if len(values) == 1 else 'value'}, {unit}"
 
 
 def mark_label(points: Sequence[Point]) -> str:

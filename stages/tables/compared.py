@@ -12,6 +12,9 @@ from stages.tables.reported import Number, Place, Reported
 
 NOT_RUN = "not run"
 
+SIDE_BY_SIDE = 4
+"""So many columns fit beside each other on a page."""
+
 MINUS = "\N{MINUS SIGN}"
 
 
@@ -89,20 +92,38 @@ def read_measured(place: Place, value: str, paths: Sequence[Path]) -> Measured:
     return Measured(name, cell, "/".join(findings) if name == shown(results[0].metrics.values) else "")
 
 
-def table_of(compared: Compared) -> Table:
-    rows = compared.all_rows
-    parts = [
-        [row for row in rows if row in compared.references],
-        [row for row in rows if row not in compared.references],
-    ]
+def tables_of(compared: Compared) -> list[Table]:
+    """The groups side by side or, where they would be too wide, one below the other with what each has."""
+    if len(compared.groups) == 1 or len(compared.places) <= SIDE_BY_SIDE:
+        spans = [(group, len(compared.columns)) for group in compared.groups if group]
+        return [_table(compared, "", spans, compared.all_rows, compared.places)]
+    there = {*compared.measured, *compared.numbers}
+    tables = []
+    for group in compared.groups:
+        here = [place for place in there if place.group == group]
+        rows = [row for row in compared.all_rows if row in {place.row for place in here}]
+        places = [(group, column) for column in compared.columns if column in {place.column for place in here}]
+        tables.append(_table(compared, group, [], rows, places))
+    return tables
+
+
+def _table(
+    compared: Compared,
+    corner: str,
+    spans: Sequence[tuple[str, int]],
+    rows: Sequence[str],
+    places: Sequence[tuple[str, str]],
+) -> Table:
+    references = [row for row in rows if row in compared.references]
+    others = [row for row in rows if row not in compared.references]
     return Table(
-        corner="",
+        corner=corner,
         under="",
-        spans=[(group, len(compared.columns)) for group in compared.groups if group],
-        columns=compared.columns * len(compared.groups),
+        spans=spans,
+        columns=[column for _, column in places],
         parts=[
-            [(row, [_entry(compared, Place(group, row, column)) for group, column in compared.places]) for row in part]
-            for part in parts
+            [(row, [_entry(compared, Place(group, row, column)) for group, column in places]) for row in part]
+            for part in (references, others)
             if part
         ],
     )
@@ -128,14 +149,14 @@ def _signed(difference: float) -> str:
 
 def notes_of(compared: Compared, note: str) -> list[str]:
     """Where the numbers are from, how they were measured, and what the signs mean."""
-    table = table_of(compared)
+    entries = [entry for table in tables_of(compared) for entry in table.entries]
     notes = [*_about_the_paper(compared), *_about_the_columns(compared), *seeds(_cells_by_row(compared))]
     if any("±" in str(measured) for measured in compared.measured.values()):
         notes.append(DEVIATION)
-    if any(entry.strong for entry in table.entries):
+    if any(entry.strong for entry in entries):
         apart = f", {', '.join(compared.references)} aside" if compared.references else ""
         notes.append(f"Bold: the best measured of the column{apart}.")
-    if MISSING in table.texts:
+    if any(entry.text == MISSING for entry in entries):
         notes.append(f"{MISSING}: neither run nor reported." if compared.reported else f"{MISSING}: not run.")
     return [*notes, note] if note else notes
 

@@ -31,7 +31,3 @@ class Table:
     def entries(self) -> list[Entry]:
         """All cells, row by row."""
         return [entry for part in self.parts for _, entries in part for entry in entries]
-
-    @property
-    def texts(self) -> list[str]:
-        return [entry.text for entry in self.entries]

@@ -4,7 +4,9 @@ import hashlib
 import sys
 
 from experiment import commands, content, images, source
-from experiment.config import ConfigError, Experiment
+from experiment.config import Experiment
+from experiment.errors import ConfigError
+from experiment.plan import plan
 
 try:
     experiment = Experiment(config)
