@@ -124,7 +124,7 @@ def _facts(compared: "Compared", place: Place) -> Iterator[tuple[str, object]]:
     if measured := compared.measured.get(place):
         cell, metrics = measured.cell, measured.cell.results[0].metrics
         yield "value", measured.value
-        yield "unit", cell.unit or "percent"
+        yield "unit", "percent" if cell.unit is None else cell.unit
         yield "mean", round(cell.mean, 6)
         if cell.std is not None:
             yield "std", round(cell.std, 6)

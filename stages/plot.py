@@ -69,7 +69,7 @@ def _parser() -> argparse.ArgumentParser:
     clusters.add_argument("--columns", type=_count, default=12, help="images of each (default: 12)")
     clusters.add_argument("--seed", type=int, default=0, help="of both choices (default: 0)")
 
-    for name, text in (("table-lines", "over rows or columns that are numbers"), ("table-bars", "in groups")):
+    for name, text in (("table-lines", "over groups, columns or rows that are numbers"), ("table-bars", "in groups")):
         table = _kind(kinds, name, f"what was measured beside what is reported, {text}")
         table.add_argument("--table", type=Path, required=True, help="the CSV that compare wrote")
         table.add_argument("--x", default="", help="what is on the horizontal axis of lines (default: nothing)")

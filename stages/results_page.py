@@ -78,7 +78,11 @@ def _summary(cells: Sequence[Mapping[str, str]]) -> tuple[str, ...]:
 
 
 def _images(cell: Mapping[str, str]) -> str:
-    return f"{cell['dataset']} ({cell['n_train']}/{cell['n_val']})" if cell["n_train"] else cell["dataset"]
+    return (
+        f"{cell['dataset']} ({cell['n_train']}/{cell['n_val']})"
+        if cell["n_train"] not in ("", "0")
+        else cell["dataset"]
+    )
 
 
 if __name__ == "__main__":

@@ -64,10 +64,11 @@ def tables_of(comparison: "Comparison") -> list[Table]:
                 ],
             )
         )
-    if comparison.others and headings:
+    others = [name for name in comparison.others if any(comparison.cell_of(name, e) for e in comparison.evaluations)]
+    if others:
         rows = [
             (_described(comparison, name), [Entry(_shown(comparison.cell_of(name, e))) for e in comparison.evaluations])
-            for name in comparison.others
+            for name in others
         ]
         corner = "Other encoders" if comparison.groups else "Encoder"
         tables.append(Table(corner=corner, spans=[], columns=headings, parts=[rows]))
@@ -78,7 +79,7 @@ def _cost_table(comparison: "Comparison", evaluation: str) -> Table:
     """All values of an evaluation that measures in units, a row an encoder."""
     encoders, values = comparison.encoders_of(evaluation), comparison.values(evaluation)
     cells = [[comparison.cell_of(name, evaluation, value) for value in values] for name in encoders]
-    units = [next((cell.unit for cell in column if cell), "") for column in zip(*cells, strict=True)]
+    units = [next((cell.unit for cell in column if cell), None) for column in zip(*cells, strict=True)]
     return Table(
         corner=evaluation,
         spans=[],
@@ -132,14 +133,14 @@ def _measured(comparison: "Comparison") -> Iterator[str]:
 
     metrics = {result.metrics.evaluation: result.metrics for result in comparison.results}
     counts = {name: images(each.n) for name, each in metrics.items()}
-    alike = len(set(counts.values())) == 1
-    yield f"Dataset: {comparison.dataset}" + (f", {next(iter(counts.values()))}." if alike else ".")
+    alike = len({count for count in counts.values() if count}) == 1
+    yield f"Dataset: {comparison.dataset}" + (f"{max(counts.values())}." if alike else ".")
     for name in (*comparison.evaluations, *comparison.costs):
         cells = [comparison.cell_of(encoder, name) for encoder in comparison.encoders_of(name)]
         what = f"{comparison.shown(name)} in percent; " if name in comparison.evaluations else ""
         yield (
             f"{heading(name)}: {what}{metrics[name].protocol}{repeats([cell for cell in cells if cell])}"
-            + ("." if alike else f"; {counts[name]}.")
+            + ("." if alike or not counts[name] else f"; {counts[name].removeprefix(', ')}.")
         )
 
 

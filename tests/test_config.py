@@ -204,7 +204,7 @@ FIGURE_REFUSALS = {
     "a figure of an unknown kind": ({"table": "mine", "kind": "line"}, "figures.f.kind: unknown value 'line'"),
     "lines over words": (
         {"table": "mine", "kind": "lines"},
-        "figures.f.kind: lines are drawn over rows or columns that",
+        "figures.f.kind: lines are drawn over groups, columns or",
     ),
 }
 

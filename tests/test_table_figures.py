@@ -70,6 +70,17 @@ def test_columns_that_are_numbers_are_what_lines_go_over(tmp_path: Path) -> None
     assert [place.x for place in places] == [100, 300, 100, 300]
 
 
+def test_groups_that_are_numbers_are_what_lines_go_over(tmp_path: Path) -> None:
+    cells: list[dict[str, object]] = [
+        {"group": epochs, "row": "a", "column": column, "mean": 1}
+        for epochs in (100, 300)
+        for column in ("Top-1", "Top-5")
+    ]
+    places = lines.places_of(read_points(write(tmp_path / "a.csv", cells)))
+    assert {(place.panel, place.line) for place in places} == {("Top-1", "a"), ("Top-5", "a")}
+    assert {place.x for place in places} == {100, 300}
+
+
 def test_a_higher_line_is_drawn_higher(tmp_path: Path) -> None:
     cells: list[dict[str, object]] = [
         {"group": group, "row": row, "mean": mean} for group, mean in (("low", 10), ("high", 90)) for row in (1, 2, 3)
@@ -123,7 +134,7 @@ def test_refuses_lines_over_no_numbers(tmp_path: Path) -> None:
     table = write(tmp_path / "a.csv", [{"row": "Ours", "mean": 1.0}])
     before = set(tmp_path.rglob("*"))
     done = program("plot", "table-lines", "--table", table, "--figure", tmp_path / "a.png")
-    assert_refused(done, table, "neither rows nor columns are numbers", folder=tmp_path, before=before)
+    assert_refused(done, table, "neither groups, columns nor rows are numbers", folder=tmp_path, before=before)
 
 
 @pytest.mark.parametrize(

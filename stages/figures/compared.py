@@ -67,7 +67,7 @@ def axis_label(points: Sequence[Point], given: str) -> str:
     values = dict.fromkeys(point.value for point in points if point.value)
     units = dict.fromkeys(point.unit for point in points if point.unit)
     unit = "%" if list(units) in ([], ["percent"]) else "/".join(units)
-    return given or f"{next(iter(values)) if len(values) == 1 else 'value'}, {unit}"
+    return given or ", ".join(filter(None, (next(iter(values)) if len(values) == 1 else "value", unit)))
 
 
 def mark_label(points: Sequence[Point]) -> str:

@@ -44,7 +44,7 @@ class Result:
 
 @dataclasses.dataclass(frozen=True)
 class Cell:
-    """A value in percent or its ``unit``: its mean over encoders that differ in their seed, and its deviation.
+    """A value in its ``unit``, None for percent: its mean over encoders that differ in their seed, and its deviation.
 
     ``std`` is the sample standard deviation over the encoders or, where there is one, over the evaluation's own
     repeats; None without either. ``repeats`` are the evaluations of each encoder, the fewest if they differ.
@@ -55,14 +55,14 @@ class Cell:
     seeds: tuple[int | None, ...]
     repeats: int
     results: tuple[Result, ...]
-    unit: str = ""
+    unit: str | None = None
 
     def __str__(self) -> str:
         return " ± ".join(self._shown(value) for value in (self.mean, self.std) if value is not None)
 
     def _shown(self, value: float) -> str:
         """Percent have one digit after the point; what has a unit has about three in all."""
-        if not self.unit:
+        if self.unit is None:
             return f"{value:.1f}"
         return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
 
@@ -248,7 +248,7 @@ def summary(results: Sequence[Result], value: str) -> Cell | None:
         seeds=tuple(result.origin.get("seed") for result in results),
         repeats=min(len(result.metrics.seeds) if value in result.metrics.deviations else 1 for result in results),
         results=tuple(results),
-        unit=results[0].metrics.units.get(value, ""),
+        unit=results[0].metrics.units.get(value),
     )
 
 

@@ -1,4 +1,4 @@
-"""A table as lines over what its rows or columns count, such as temperatures or epochs, beside what is reported."""
+"""A table as lines over what its groups, columns or rows count, such as epochs, beside what is reported."""
 
 import dataclasses
 import math
@@ -36,12 +36,15 @@ class Place:
 def draw(table: Path, x: str, y: str, path: Path) -> None:
     """Draw the cells of ``table``, with ``x`` and ``y`` on the axes; a row that is no number is a level line.
 
-    Where the columns are numbers, a line is a row and a panel a group; otherwise a line is a group, a panel a column.
+    Where the groups are numbers, a line is a row and a panel a column; where the columns are, a line is a row and a
+    panel a group; otherwise a line is a group and a panel a column.
     """
     points = read_points(table)
     places = places_of(points)
     if all(place.x is None for place in places):
-        raise UserError(f"{table}: neither rows nor columns are numbers, so there is nothing to draw lines over")
+        raise UserError(
+            f"{table}: neither groups, columns nor rows are numbers, so there is nothing to draw lines over"
+        )
     names = list(dict.fromkeys(place.line for place in places if place.x is not None))
     panels = {place.panel: [other for other in places if other.panel == place.panel] for place in places}
     columns = min(COLUMNS, len(panels))
@@ -60,6 +63,8 @@ def draw(table: Path, x: str, y: str, path: Path) -> None:
 
 
 def places_of(points: Sequence[Point]) -> list[Place]:
+    if are_numbers(point.group for point in points):
+        return [Place(point.column, point.row, number_of(point.group), point) for point in points]
     if are_numbers(point.column for point in points):
         return [Place(point.group, point.row, number_of(point.column), point) for point in points]
     return [Place(point.column, point.group, number_of(point.row), point) for point in points]

@@ -20,14 +20,14 @@ MINUS = "\N{MINUS SIGN}"
 
 @dataclasses.dataclass(frozen=True)
 class Measured:
-    """A cell of the evaluation's value of this name; ``finding`` is what its notes add, such as the best layer."""
+    """A cell of the evaluation's value of this name; ``layer`` is where it was found, if several were probed."""
 
     value: str
     cell: Cell
-    finding: str
+    layer: str
 
     def __str__(self) -> str:
-        return f"{self.cell} [{self.finding}]" if self.finding else str(self.cell)
+        return f"{self.cell} [{self.layer}]" if self.layer else str(self.cell)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,7 +66,7 @@ class Compared:
             for other, each in self.measured.items()
             if (other.group, other.column) == (place.group, place.column)
             and other.row not in self.references
-            and not each.cell.unit
+            and each.cell.unit is None
         }
         return len(rivals) > 1 and place.row in rivals and f"{measured.cell.mean:.1f}" == f"{max(rivals.values()):.1f}"
 
@@ -88,8 +88,8 @@ def read_measured(place: Place, value: str, paths: Sequence[Path]) -> Measured:
             )
     cell = summary(results, name)
     assert cell is not None
-    findings = dict.fromkeys(finding for result in results for finding in result.metrics.notes.values())
-    return Measured(name, cell, "/".join(findings) if name == shown(results[0].metrics.values) else "")
+    layers = dict.fromkeys(result.metrics.notes.get("best_layer", "") for result in results)
+    return Measured(name, cell, "/".join(layers) if name == "top1" else "")
 
 
 def tables_of(compared: Compared) -> list[Table]:
@@ -219,11 +219,12 @@ def _about_the_columns(compared: Compared) -> Iterator[str]:
 
 def _images(measured: Measured) -> str:
     metrics = measured.cell.results[0].metrics
-    return f"{metrics.dataset}, {images(metrics.n)}"
+    return f"{metrics.dataset}{images(metrics.n)}"
 
 
 def _what(measured: Measured) -> str:
-    return f"{measured.value} in {measured.cell.unit or 'percent'}"
+    unit = "percent" if measured.cell.unit is None else measured.cell.unit
+    return f"{measured.value} in {unit}" if unit else measured.value
 
 
 def _protocol(measured: Measured) -> str:

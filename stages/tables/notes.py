@@ -39,5 +39,6 @@ def repeats(cells: Sequence["Cell"]) -> str:
 
 
 def images(n: Mapping[str, int]) -> str:
-    """As in "100 train and 20 val images"."""
-    return " and ".join(f"{count} {split}" for split, count in n.items()) + " images"
+    """As in ", 100 train and 20 val images"; nothing of what needs none."""
+    counts = " and ".join(f"{count} {split}" for split, count in n.items() if count)
+    return f", {counts} images" if counts else ""

@@ -120,7 +120,7 @@ def _hours(waiting: list[Job]) -> Iterator[str]:
         yield f"{rule}: {len(these)} job{'s' * (len(these) > 1)}, {_shown(sum(seconds[job] or 0 for job in these))}"
     unknown = sum(each is None for each in seconds.values())
     without = f" and {unknown} jobs of architectures whose cost is not known here" if unknown else ""
-    yield f"in all: {_shown(sum(filter(None, seconds.values())))}, without k-means, neighbours, fine-tuning{without}"
+    yield f"in all: {_shown(sum(filter(None, seconds.values())))}, without k-means, neighbours and fine-tuning{without}"
 
 
 def _shown(seconds: float) -> str:

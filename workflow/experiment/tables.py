@@ -231,10 +231,10 @@ def _figure(where: str, entry: Mapping[str, Any], tables: Mapping[str, Table]) -
     require(f"{where}.table", "table", entry["table"], tables)
     table = tables[entry["table"]]
     rows = [row for row in table.rows if row not in table.references]
-    if entry["kind"] == "lines" and not (_are_numbers(rows) or _are_numbers(table.columns)):
+    if entry["kind"] == "lines" and not any(map(_are_numbers, (table.groups, table.columns, rows))):
         raise ConfigError(
-            f"{where}.kind: lines are drawn over rows or columns that are numbers, but {entry['table']} has the rows "
-            f"{', '.join(rows)}; expected kind: bars, or the rows that are no numbers among the table's references"
+            f"{where}.kind: lines are drawn over groups, columns or rows that are numbers, but {entry['table']} has the "
+            f"rows {', '.join(rows)}; expected kind: bars, or the rows that are no numbers among the table's references"
         )
     return Figure(entry["table"], entry["kind"], entry.get("x", ""), entry.get("y", ""))
 
