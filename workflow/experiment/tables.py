@@ -1,5 +1,6 @@
 """The config's tables and figures: which measurements stand in each cell, and what a paper reports beside them."""
 
+import hashlib
 import json
 import math
 import re
@@ -20,11 +21,16 @@ PAPERS = source.ROOT / "workflow" / "papers"
 
 @dataclass(frozen=True)
 class Reported:
-    """A paper's table: ``file`` and ``table`` say where, ``entry`` is its text: what a change of it changes."""
+    """A paper's table: ``file`` and ``table`` say where, ``entry`` is its text."""
 
     file: str
     table: str
     entry: str
+
+    @property
+    def digest(self) -> str:
+        """What a change of the paper's other tables leaves as it is."""
+        return hashlib.sha256(self.entry.encode()).hexdigest()[:16]
 
 
 @dataclass(frozen=True)
@@ -233,8 +239,9 @@ def _figure(where: str, entry: Mapping[str, Any], tables: Mapping[str, Table]) -
     rows = [row for row in table.rows if row not in table.references]
     if entry["kind"] == "lines" and not any(map(_are_numbers, (table.groups, table.columns, rows))):
         raise ConfigError(
-            f"{where}.kind: lines are drawn over groups, columns or rows that are numbers, but {entry['table']} has the "
-            f"rows {', '.join(rows)}; expected kind: bars, or the rows that are no numbers among the table's references"
+            f"{where}.kind: lines are drawn over groups, columns or rows that are numbers, but {entry['table']} "
+            f"has the rows {', '.join(rows)}; expected kind: bars, or the rows that are no numbers among the "
+            "table's references"
         )
     return Figure(entry["table"], entry["kind"], entry.get("x", ""), entry.get("y", ""))
 

@@ -1,6 +1,5 @@
 # What the rules' inputs and parameters are: functions of the wildcards, over the checked config.
 
-import hashlib
 import sys
 
 from experiment import commands, content, images, source
@@ -184,9 +183,8 @@ def get_layout(wildcards):
 
 
 def get_reported(wildcards):
-    """The digest of what the paper's table says, of which other tables of the paper are no part."""
     reported = experiment.tables[wildcards.table].reported
-    return hashlib.sha256(reported.entry.encode()).hexdigest()[:16] if reported else "nothing"
+    return reported.digest if reported else "nothing"
 
 
 def get_figures_of(table):
