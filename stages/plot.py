@@ -31,7 +31,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     elif arguments.kind == "table-lines":
         from stages.figures import lines
 
-        lines.draw(arguments.table, arguments.x, arguments.y, arguments.figure)
+        lines.draw(arguments.table, arguments.references, arguments.x, arguments.y, arguments.figure)
     elif arguments.kind == "table-bars":
         from stages.figures import table_bars
 
@@ -74,7 +74,7 @@ def _parser() -> argparse.ArgumentParser:
         table.add_argument("--table", type=Path, required=True, help="the CSV that compare wrote")
         table.add_argument("--x", default="", help="what is on the horizontal axis of lines (default: nothing)")
         table.add_argument("--y", default="", help="what is measured (default: the name of the value)")
-        table.add_argument("--references", nargs="*", default=[], help="rows that bars show in grey (default: none)")
+        table.add_argument("--references", nargs="*", default=[], help="rows to show in grey (default: none)")
     return parser
 
 

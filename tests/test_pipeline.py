@@ -266,6 +266,17 @@ def test_an_experiment_of_its_own_replaces_the_default(finished: Project, tmp_pa
     assert finished.would_run("--configfile", str(tmp_path / "other.yaml")) == expected
 
 
+def test_a_dry_run_says_what_is_to_come_and_nothing_else_does(finished: Project, tmp_path: Path) -> None:
+    more = {**TINY, "encoders": {**TINY["encoders"], "another": TINY["encoders"]["supervised"]}}
+    (tmp_path / "more.yaml").write_text(yaml.safe_dump(more))
+    expected = "GPU hours to come"
+    asked = finished.snakemake("--dry-run", "--configfile", str(tmp_path / "more.yaml")).stdout
+    assert expected in asked
+    assert "pretrain: 1 job, under 0.1" in asked
+    assert expected not in finished.snakemake("--summary", "--configfile", str(tmp_path / "more.yaml")).stdout
+    assert expected not in finished.snakemake("--dry-run").stdout
+
+
 def test_a_fetched_teacher_passes_through_the_same_jobs(
     finished: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

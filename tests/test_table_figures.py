@@ -13,7 +13,7 @@ from stages.compare import CSV_COLUMNS
 from stages.errors import UserError
 from stages.figures import lines, table_bars
 from stages.figures.compared import axis_label, mark_label, read_points
-from stages.figures.style import OKABE_ITO
+from stages.figures.style import GREY, OKABE_ITO
 from tests.conftest import assert_refused, program
 
 BLUE, ORANGE = OKABE_ITO[:2]
@@ -90,6 +90,14 @@ def test_a_higher_line_is_drawn_higher(tmp_path: Path) -> None:
     low, high = (rows[rows < 0.75 * len(picture)] for rows in in_panel)
     assert len(low)
     assert high.max() < low.min()
+
+
+def test_lines_all_look_different_and_references_are_grey() -> None:
+    names = [f"method {number}" for number in range(20)]
+    looks = lines.looks_of([*names, "Teacher"], ["Teacher"])
+    assert looks["Teacher"][0] == GREY
+    assert len({looks[name] for name in names}) == 20
+    assert GREY not in {looks[name][0] for name in names}
 
 
 def test_what_is_only_reported_is_drawn_hollow(tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +19,9 @@ MARKERS = "os^Dv*P"
 WIDE = 30
 """From this ratio of the largest number to the smallest on, the axis is logarithmic."""
 
+Look = tuple[str, str]
+"""A line's colour and marker."""
+
 CHARACTER = 0.08
 """A character's width in inches, about."""
 
@@ -33,11 +36,12 @@ class Place:
     point: Point
 
 
-def draw(table: Path, x: str, y: str, path: Path) -> None:
-    """Draw the cells of ``table``, with ``x`` and ``y`` on the axes; a row that is no number is a level line.
+def draw(table: Path, references: Sequence[str], x: str, y: str, path: Path) -> None:
+    """Draw the cells of ``table``, with ``x`` and ``y`` on the axes; ``references`` are grey.
 
     Where the groups are numbers, a line is a row and a panel a column; where the columns are, a line is a row and a
-    panel a group; otherwise a line is a group and a panel a column.
+    panel a group; otherwise a line is a group and a panel a column, and a
+    row that is no number is level.
     """
     points = read_points(table)
     places = places_of(points)
@@ -45,15 +49,15 @@ def draw(table: Path, x: str, y: str, path: Path) -> None:
         raise UserError(
             f"{table}: neither groups, columns nor rows are numbers, so there is nothing to draw lines over"
         )
-    names = list(dict.fromkeys(place.line for place in places if place.x is not None))
+    looks = looks_of([place.line for place in places if place.x is not None], references)
     panels = {place.panel: [other for other in places if other.panel == place.panel] for place in places}
     columns = min(COLUMNS, len(panels))
     lines = math.ceil(len(panels) / columns)
-    legend = _legend(names, points)
+    legend = _legend(looks, points)
     with drawing(path, lines * PANEL_HEIGHT + 2 * LEGEND_LINE) as figure:
         axes = list(figure.subplots(lines, columns, squeeze=False).flat)
         for axis, (name, part) in zip(axes, panels.items(), strict=False):
-            _panel(axis, part, names, WIDTH / columns)
+            _panel(axis, part, looks, WIDTH / columns)
             axis.set_title(name, loc="left", fontweight="bold")
             axis.set_xlabel(x)
             axis.set_ylabel(axis_label([place.point for place in part], y))
@@ -70,13 +74,23 @@ def places_of(points: Sequence[Point]) -> list[Place]:
     return [Place(point.column, point.group, number_of(point.row), point) for point in points]
 
 
-def _panel(axis: "Axes", places: Sequence[Place], names: Sequence[str], inches: float) -> None:
+def looks_of(names: Sequence[str], references: Sequence[str]) -> dict[str, Look]:
+    """The look of each line; where the colours are used up, they come again with other markers."""
+    others = [name for name in dict.fromkeys(names) if name not in references]
+    colours = {
+        name: (OKABE_ITO[index % len(OKABE_ITO)], MARKERS[(index + index // len(OKABE_ITO)) % len(MARKERS)])
+        for index, name in enumerate(others)
+    }
+    return {**{name: (GREY, ".") for name in names if name in references}, **colours}
+
+
+def _panel(axis: "Axes", places: Sequence[Place], looks: Mapping[str, Look], inches: float) -> None:
     for place in places:
         if place.x is None:
             _level(axis, place.point)
-    for index, name in enumerate(names):
+    for name, look in looks.items():
         line = sorted((place for place in places if place.line == name and place.x is not None), key=lambda p: p.x or 0)
-        _line(axis, line, *_look(index))
+        _line(axis, line, *look)
     _scale(axis, sorted({place.x for place in places if place.x is not None}), inches)
 
 
@@ -99,11 +113,6 @@ def _line(axis: "Axes", places: Sequence[Place], colour: str, marker: str) -> No
             elinewidth=1,
             capsize=2.5,
         )
-
-
-def _look(index: int) -> tuple[str, str]:
-    """A line's colour and marker; where the colours are used up, they come again with other markers."""
-    return OKABE_ITO[index % len(OKABE_ITO)], MARKERS[(index + index // len(OKABE_ITO)) % len(MARKERS)]
 
 
 def _floats(numbers: Iterable[float | None]) -> list[float]:
@@ -156,14 +165,12 @@ def _scale(axis: "Axes", numbers: Sequence[float], inches: float) -> None:
     axis.margins(x=0.04, y=0.12)
 
 
-def _legend(names: Sequence[str], points: Sequence[Point]) -> list[Any]:
+def _legend(looks: Mapping[str, Look], points: Sequence[Point]) -> list[Any]:
     """A line's colour and marker for each name, then what is solid and what is hollow."""
     from matplotlib.lines import Line2D
 
     lines = [
-        Line2D([], [], color=_look(index)[0], marker=_look(index)[1], label=name)
-        for index, name in enumerate(names)
-        if name
+        Line2D([], [], color=colour, marker=marker, label=name) for name, (colour, marker) in looks.items() if name
     ]
     first = GREY if lines else OKABE_ITO[0]
     deviations = any(point.std is not None for point in points)
