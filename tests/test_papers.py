@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import yaml
+from experiment.config import Experiment
 
 from stages.tables.reported import Number, Place, read_reported
 from tests.project import ROOT
@@ -149,6 +150,12 @@ def test_more_neighbours_and_guesses_never_hit_less() -> None:
     for place, number in table.items():
         if place.group == "Top-1":
             assert number.value < table[place._replace(group="Top-5")].value
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: str(path.relative_to(ROOT / "workflow" / "configs")))
+def test_a_config_is_accepted(path: Path) -> None:
+    experiment = Experiment(yaml.safe_load(path.read_text()))
+    assert experiment.measurements
 
 
 def compared() -> Iterator[Any]:
