@@ -7,19 +7,37 @@ BASE ?= python:3.11-slim-bookworm
 DOCKER_OPTIONS ?=
 # `make lock UPGRADE=--upgrade` moves every pin to its newest version; otherwise a pin moves only where it must.
 UPGRADE ?=
+# The experiment that `make plan` is about.
+CONFIG ?= config.yaml
 
 IN_VENV := PATH="$(CURDIR)/.venv/bin:$$PATH"
 PINS := containers/requirements
 IMAGES := faiss torch
+PAPERS := compress simdis
 
-.PHONY: help run test lint images lock docs clean $(IMAGES:%=docker-%)
+.PHONY: help run papers-small plan test lint images lock docs clean $(IMAGES:%=docker-%)
 .DELETE_ON_ERROR:
 
 help:
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' Makefile
 
 run: .venv/installed ## Run the workflow on this machine, as config.yaml says
 	$(IN_VENV) snakemake --cores all
+
+# The page of each experiment's results, one below the other, its figures in a folder of their own.
+papers-small: .venv/installed ## Run the papers' tables and figures in small, and write docs/results.md
+	rm -rf docs/results.md.part $(PAPERS:%=docs/figures/%)
+	for paper in $(PAPERS); do \
+	    $(IN_VENV) snakemake --cores all --configfile workflow/configs/small/$$paper.yaml && \
+	    sed "s|](figures/|](figures/$$paper/|; s|^# Results$$|# Results: $$paper|" results/results.md >> docs/results.md.part && \
+	    for figure in $$(grep -o '](figures/[^)]*' results/results.md | cut -d/ -f2-); do \
+	        install -D -m 644 "results/figures/$$figure" "docs/figures/$$paper/$$figure" || exit; \
+	    done || exit; \
+	done
+	mv docs/results.md.part docs/results.md
+
+plan: .venv/installed ## Show which data CONFIG needs and about how many GPU hours
+	PYTHONPATH=workflow $(IN_VENV) python -m experiment.plan --configfile $(CONFIG)
 
 test: .venv/installed ## Run the tests
 	$(IN_VENV) python -m pytest -n 2 --dist loadfile

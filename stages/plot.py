@@ -1,8 +1,10 @@
-"""Draw the measured numbers, the training curves, or the images of some clusters.
+"""Draw the measured numbers, the training curves, the images of some clusters, or a table beside what is reported.
 
     python -m stages.plot bars --metrics results/metrics/*/*.json --figure bars.png
     python -m stages.plot curves --histories a/history.csv b/history.csv --names a b --figure curves.png
     python -m stages.plot clusters --assignments clusters.h5 --images val.h5 --split val --figure clusters.png
+    python -m stages.plot table-lines --table compared.csv --x temperature --y accuracy --figure lines.png
+    python -m stages.plot table-bars --table compared.csv --references Teacher --figure bars.png
 
 A figure is a PNG, SVG or PDF file, by its name. Equal inputs give equal files, to the byte.
 """
@@ -12,6 +14,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from stages.command_line import parser_of, run
+
+KINDS = ("bars", "curves", "clusters", "table-lines", "table-bars")
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -24,6 +28,14 @@ def main(argv: Sequence[str] | None = None) -> None:
         from stages.figures import curves
 
         curves.draw(arguments.histories, arguments.names, arguments.figure)
+    elif arguments.kind == "table-lines":
+        from stages.figures import lines
+
+        lines.draw(arguments.table, arguments.references, arguments.x, arguments.y, arguments.figure)
+    elif arguments.kind == "table-bars":
+        from stages.figures import table_bars
+
+        table_bars.draw(arguments.table, arguments.references, arguments.y, arguments.figure)
     else:
         from stages.figures import clusters
 
@@ -40,7 +52,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def _parser() -> argparse.ArgumentParser:
     parser = parser_of(__doc__)
-    kinds = parser.add_subparsers(dest="kind", required=True, metavar="bars|curves|clusters")
+    kinds = parser.add_subparsers(dest="kind", required=True, metavar="|".join(KINDS))
 
     bars = _kind(kinds, "bars", "what was measured, of each teacher, its students and their references")
     bars.add_argument("--metrics", type=Path, nargs="+", required=True, help="the JSON files of all evaluations")
@@ -56,6 +68,13 @@ def _parser() -> argparse.ArgumentParser:
     clusters.add_argument("--rows", type=_count, default=10, help="clusters to show (default: 10)")
     clusters.add_argument("--columns", type=_count, default=12, help="images of each (default: 12)")
     clusters.add_argument("--seed", type=int, default=0, help="of both choices (default: 0)")
+
+    for name, text in (("table-lines", "over groups, columns or rows that are numbers"), ("table-bars", "in groups")):
+        table = _kind(kinds, name, f"what was measured beside what is reported, {text}")
+        table.add_argument("--table", type=Path, required=True, help="the CSV that compare wrote")
+        table.add_argument("--x", default="", help="what is on the horizontal axis of lines (default: nothing)")
+        table.add_argument("--y", default="", help="what is measured (default: the name of the value)")
+        table.add_argument("--references", nargs="*", default=[], help="rows to show in grey (default: none)")
     return parser
 
 

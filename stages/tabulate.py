@@ -4,24 +4,23 @@
 
 Reads metrics files and nothing else: an encoder's card in them says whether it is a teacher, a student or a reference.
 The Markdown and the LaTeX table show one value of each evaluation; the CSV holds them all, one in a line. Students
-that differ in nothing but their seed share a cell. A dataset has a table of its own.
+that differ in nothing but their seed share a cell. A dataset has a table of its own, and so has an evaluation whose
+values have units.
 """
 
 import csv
-import dataclasses
 import io
-import itertools
-import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from stages.command_line import parser_of, run
+from stages.tables import latex, markdown
+from stages.tables.layout import MISSING, Entry, Table
+from stages.tables.notes import DEVIATION, images, repeats, seeds
 
 if TYPE_CHECKING:
     from stages.figures.comparison import Cell, Comparison, Row
-
-MISSING = "\N{EN DASH}"
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -37,29 +36,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     from stages.figures.comparison import read_comparisons
 
     comparisons = read_comparisons(arguments.metrics)
-    text = markdown(comparisons, arguments.title)
+    text = written_in_markdown(comparisons, arguments.title)
     write_text(arguments.markdown, text)
     write_text(arguments.csv, tidy(comparisons))
-    write_text(arguments.latex, latex(comparisons, arguments.title))
+    write_text(arguments.latex, written_in_latex(comparisons, arguments.title))
     print(text, end="")
-
-
-@dataclasses.dataclass(frozen=True)
-class Entry:
-    """A cell's text, bold if it is the best of its column."""
-
-    text: str
-    bold: bool = False
-
-
-@dataclasses.dataclass(frozen=True)
-class Table:
-    """``spans``, (heading, columns) of each group, above ``columns``; ``rows`` in two parts, references and methods."""
-
-    corner: str
-    spans: Sequence[tuple[str, int]]
-    columns: Sequence[str]
-    parts: Sequence[Sequence[tuple[str, Sequence[Entry]]]]
 
 
 def tables_of(comparison: "Comparison") -> list[Table]:
@@ -68,7 +49,7 @@ def tables_of(comparison: "Comparison") -> list[Table]:
 
     headings = [heading(evaluation) for evaluation in comparison.evaluations]
     tables = []
-    if comparison.groups:
+    if comparison.groups and headings:
         references = [row for row in comparison.rows if row.kind != "method"]
         methods = [row for row in comparison.rows if row.kind == "method"]
         tables.append(
@@ -83,14 +64,33 @@ def tables_of(comparison: "Comparison") -> list[Table]:
                 ],
             )
         )
-    if comparison.others:
+    others = [name for name in comparison.others if any(comparison.cell_of(name, e) for e in comparison.evaluations)]
+    if others:
         rows = [
             (_described(comparison, name), [Entry(_shown(comparison.cell_of(name, e))) for e in comparison.evaluations])
-            for name in comparison.others
+            for name in others
         ]
         corner = "Other encoders" if comparison.groups else "Encoder"
         tables.append(Table(corner=corner, spans=[], columns=headings, parts=[rows]))
-    return tables
+    return [*tables, *(_cost_table(comparison, name) for name in comparison.costs)]
+
+
+def _cost_table(comparison: "Comparison", evaluation: str) -> Table:
+    """All values of an evaluation that measures in units, a row an encoder."""
+    encoders, values = comparison.encoders_of(evaluation), comparison.values(evaluation)
+    cells = [[comparison.cell_of(name, evaluation, value) for value in values] for name in encoders]
+    units = [next((cell.unit for cell in column if cell), None) for column in zip(*cells, strict=True)]
+    return Table(
+        corner=evaluation,
+        spans=[],
+        columns=[f"{value} ({unit})" if unit else value for value, unit in zip(values, units, strict=True)],
+        parts=[
+            [
+                (_described(comparison, name), [Entry(_shown(cell)) for cell in row])
+                for name, row in zip(encoders, cells, strict=True)
+            ]
+        ],
+    )
 
 
 def _entries(comparison: "Comparison", row: "Row") -> list[Entry]:
@@ -101,7 +101,7 @@ def _entries(comparison: "Comparison", row: "Row") -> list[Entry]:
             best = (
                 row.kind == "method" and cell is not None and f"{cell.mean:.1f}" == comparison.best(group, evaluation)
             )
-            entries.append(Entry(_shown(cell), best))
+            entries.append(Entry(_shown(cell), strong=_shown(cell) if best else ""))
     return entries
 
 
@@ -116,15 +116,10 @@ def _described(comparison: "Comparison", encoder: str) -> str:
 
 def notes_of(comparison: "Comparison") -> list[str]:
     """What a reader of the table must know: the images, each evaluation's protocol, the seeds, the signs."""
-    entries = [
-        entry.text for table in tables_of(comparison) for part in table.parts for _, row in part for entry in row
-    ]
+    entries = [entry.text for table in tables_of(comparison) for entry in table.entries]
     notes = [*_measured(comparison), *_seeds(comparison)]
     if any("±" in text for text in entries):
-        notes.append(
-            "±: the sample standard deviation over the seeds of the encoder or, of a single encoder, over the repeats "
-            "of the evaluation."
-        )
+        notes.append(DEVIATION)
     if any(row.kind == "method" for row in comparison.rows):
         notes.append("Bold: the best distillation method of the column.")
     if MISSING in entries:
@@ -136,130 +131,54 @@ def _measured(comparison: "Comparison") -> Iterator[str]:
     """The dataset and the evaluations; the numbers of images are the dataset's, or each evaluation's if they differ."""
     from stages.figures.comparison import heading
 
-    results = {result.metrics.evaluation: result for result in comparison.results}
-    images = {name: f"{r.metrics.n['train']} train and {r.metrics.n['val']} val images" for name, r in results.items()}
-    alike = len(set(images.values())) == 1
-    yield f"Dataset: {comparison.dataset}" + (f", {images[comparison.evaluations[0]]}." if alike else ".")
-    for name in comparison.evaluations:
-        repeats = _repeats(comparison, name)
+    metrics = {result.metrics.evaluation: result.metrics for result in comparison.results}
+    counts = {name: images(each.n) for name, each in metrics.items()}
+    alike = len({count for count in counts.values() if count}) == 1
+    yield f"Dataset: {comparison.dataset}" + (f"{max(counts.values())}." if alike else ".")
+    for name in (*comparison.evaluations, *comparison.costs):
+        cells = [comparison.cell_of(encoder, name) for encoder in comparison.encoders_of(name)]
+        what = f"{comparison.shown(name)} in percent; " if name in comparison.evaluations else ""
         yield (
-            f"{heading(name)}: {comparison.shown(name)} in percent; {results[name].metrics.protocol}"
-            + (f"; mean of {repeats} repeats" if repeats != "1" else "")
-            + ("." if alike else f"; {images[name]}.")
+            f"{heading(name)}: {what}{metrics[name].protocol}{repeats([cell for cell in cells if cell])}"
+            + ("." if alike or not counts[name] else f"; {counts[name].removeprefix(', ')}.")
         )
 
 
-def _repeats(comparison: "Comparison", evaluation: str) -> str:
-    """How often the evaluation was repeated on each encoder: a number, or the smallest and the largest."""
-    encoders = dict.fromkeys(result.encoder for result in comparison.results)
-    cells = [comparison.cell_of(name, evaluation) for name in encoders]
-    counts = [cell.repeats for cell in cells if cell]
-    return " to ".join(str(count) for count in dict.fromkeys((min(counts), max(counts))))
-
-
 def _seeds(comparison: "Comparison") -> Iterator[str]:
-    """The seeds behind each row; a downloaded encoder's are not known."""
-    texts = [
-        f"{comparison.label(row)} {seeds}"
-        for row in comparison.rows
-        if row.kind != "teacher" and (seeds := _seeds_of(comparison, row))
-    ]
-    if texts:
-        yield f"Seeds: {'; '.join(texts)}."
-
-
-def _seeds_of(comparison: "Comparison", row: "Row") -> str:
-    """The seeds of most of the row's cells, then those of the others."""
     from stages.figures.comparison import heading
 
-    columns: dict[str, list[str]] = {}
-    for group in comparison.groups:
-        for evaluation in comparison.evaluations:
-            cell = comparison.cell(group, row, evaluation)
-            if cell and None not in cell.seeds:
-                seeds = ", ".join(map(str, sorted(seed for seed in cell.seeds if seed is not None)))
-                columns.setdefault(seeds, []).append(f"{group} {heading(evaluation)}")
-    usual = max(columns, key=lambda seeds: len(columns[seeds]), default="")
-    exceptions = [f"{seeds} in {', '.join(where)}" for seeds, where in columns.items() if seeds != usual]
-    return usual + (f" (but {'; '.join(exceptions)})" if exceptions else "")
-
-
-def markdown(comparisons: Sequence["Comparison"], title: str) -> str:
-    """The tables as GitHub shows them, each with its notes as a list."""
-    blocks = [f"## {_in_markdown(title)}"] if title else []
-    for comparison in comparisons:
-        if len(comparisons) > 1:
-            blocks.append(f"### {_in_markdown(comparison.dataset)}")
-        blocks += [_markdown_table(table) for table in tables_of(comparison)]
-        blocks.append("\n".join(f"- {_in_markdown(note)}" for note in notes_of(comparison)))
-    return "\n\n".join(blocks) + "\n"
-
-
-def _markdown_table(table: Table) -> str:
-    """Padded, so that it reads as text as well; Markdown has no spans, so a group's heading is on its first column."""
-    evaluations = ["Evaluation" if table.spans else table.corner, *table.columns]
-    groups = [table.corner, *(text for name, span in table.spans for text in (name, *[""] * (span - 1)))]
-    rows = [list(map(_in_markdown, line)) for line in ([groups, evaluations] if table.spans else [evaluations])]
-    for part in table.parts:
-        for label, entries in part:
-            texts = [f"**{entry.text}**" if entry.bold else entry.text for entry in entries]
-            rows.append([_in_markdown(label), *texts])
-    widths = [max(len(row[column]) for row in rows) for column in range(len(evaluations))]
-    lines = ["| " + " | ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]) + " |" for row in rows]
-    rule = "|".join(["-" * (widths[0] + 2), *("-" * (width + 1) + ":" for width in widths[1:])])
-    return "\n".join([lines[0], f"|{rule}|", *lines[1:]])
-
-
-def _in_markdown(text: str) -> str:
-    return re.sub(r"([\\|*<`])", r"\\\1", text)
-
-
-def latex(comparisons: Sequence["Comparison"], title: str) -> str:
-    """A ``table`` for each dataset, to be included in a document that uses booktabs."""
-    return "% \\usepackage{booktabs}\n" + "\n".join(_latex_float(comparison, title) for comparison in comparisons)
-
-
-def _latex_float(comparison: "Comparison", title: str) -> str:
-    caption = f"{title} ({comparison.dataset})" if title else comparison.dataset
-    tabulars = "\n\n\\medskip\n".join(_latex_table(table) for table in tables_of(comparison))
-    notes = "\\par\n".join(_in_latex(note) for note in notes_of(comparison))
-    return (
-        f"\\begin{{table}}\n\\centering\n\\caption{{{_in_latex(caption)}}}\n{tabulars}\n\n\\smallskip\n"
-        f"\\begin{{minipage}}{{\\linewidth}}\\footnotesize\n{notes}\n\\end{{minipage}}\n\\end{{table}}\n"
+    places = [(group, evaluation) for group in comparison.groups for evaluation in comparison.evaluations]
+    yield from seeds(
+        {
+            comparison.label(row): [
+                (f"{group} {heading(evaluation)}", cell)
+                for group, evaluation in places
+                if (cell := comparison.cell(group, row, evaluation))
+            ]
+            for row in comparison.rows
+            if row.kind != "teacher"
+        }
     )
 
 
-def _latex_table(table: Table) -> str:
-    lines = [f"\\begin{{tabular}}{{l{'r' * len(table.columns)}}}", "\\toprule"]
-    if table.spans:
-        spans = "".join(f" & \\multicolumn{{{span}}}{{c}}{{{_in_latex(name)}}}" for name, span in table.spans)
-        lines.append(f"{_in_latex(table.corner)}{spans} \\\\")
-        ends = [2 + sum(span for _, span in table.spans[:index]) for index in range(len(table.spans) + 1)]
-        lines.append("".join(f"\\cmidrule(lr){{{a}-{b - 1}}}" for a, b in itertools.pairwise(ends)))
-    lines.append(" & ".join(map(_in_latex, ["" if table.spans else table.corner, *table.columns])) + " \\\\")
-    for part in table.parts:
-        lines.append("\\midrule")
-        for label, entries in part:
-            texts = [_in_latex(e.text) if not e.bold else f"\\textbf{{{_in_latex(e.text)}}}" for e in entries]
-            lines.append(" & ".join([_in_latex(label), *texts]) + " \\\\")
-    return "\n".join([*lines, "\\bottomrule", "\\end{tabular}"])
+def written_in_markdown(comparisons: Sequence["Comparison"], title: str) -> str:
+    """The tables as GitHub shows them, each with its notes as a list."""
+    blocks = [f"## {markdown.escaped(title)}"] if title else []
+    for comparison in comparisons:
+        if len(comparisons) > 1:
+            blocks.append(f"### {markdown.escaped(comparison.dataset)}")
+        blocks += [markdown.table(table) for table in tables_of(comparison)]
+        blocks.append(markdown.notes(notes_of(comparison)))
+    return "\n\n".join(blocks) + "\n"
 
 
-LATEX = {
-    **{character: f"\\{character}" for character in "_&%$#{}"},
-    "\\": "\\textbackslash{}",
-    "~": "\\textasciitilde{}",
-    "^": "\\textasciicircum{}",
-    "<": "$<$",
-    ">": "$>$",
-    "±": "$\\pm$",
-    "→": "$\\to$",
-    MISSING: "--",
-}
-
-
-def _in_latex(text: str) -> str:
-    return "".join(LATEX.get(character, character) for character in text)
+def written_in_latex(comparisons: Sequence["Comparison"], title: str) -> str:
+    """A ``table`` for each dataset, to be included in a document that uses booktabs."""
+    floats = (
+        latex.floating(f"{title} ({each.dataset})" if title else each.dataset, tables_of(each), notes_of(each))
+        for each in comparisons
+    )
+    return latex.PREAMBLE + "\n".join(floats)
 
 
 CSV_COLUMNS = (
@@ -287,7 +206,7 @@ def tidy(comparisons: Sequence["Comparison"]) -> str:
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(CSV_COLUMNS)
     for comparison in comparisons:
-        for evaluation in comparison.evaluations:
+        for evaluation in (*comparison.evaluations, *comparison.costs):
             for value in comparison.values(evaluation):
                 for *place, cell in _cells(comparison, evaluation, value):
                     writer.writerow([comparison.dataset, *place, evaluation, value, *_numbers(cell)])
@@ -312,8 +231,8 @@ def _numbers(cell: "Cell") -> list[str | int | float]:
         "" if cell.std is None else round(cell.std, 6),
         len(cell.results),
         cell.repeats,
-        metrics.n["train"],
-        metrics.n["val"],
+        metrics.n.get("train", ""),
+        metrics.n.get("val", ""),
         metrics.protocol,
         " ".join(result.encoder for result in cell.results),
     ]

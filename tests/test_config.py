@@ -126,6 +126,136 @@ def test_a_public_checkpoint_is_an_encoder_like_any_other() -> None:
     assert experiment.student("public--mobilenet_v2--compress-1q--seed0").teacher == "public"
 
 
+TABLE: dict[str, Any] = {
+    "columns": {"NN": {"evaluation": "{neighbours}"}, "CA": {"evaluation": "cluster-alignment", "value": "nmi"}},
+    "groups": {
+        "A": {"student": "mobilenet_v2", "neighbours": "knn"},
+        "B": {"student": "resnet18_x0.5", "neighbours": "one-shot"},
+    },
+    "rows": {"Teacher": "teacher", "Ours": "teacher--{student}--compress-2q", 0.5: "untrained-{student}"},
+    "references": ["Teacher"],
+}
+TABLED = {**CONFIG, "tables": {"mine": TABLE}}
+
+
+def test_a_tables_cells_are_all_seeds_of_a_student() -> None:
+    table = Experiment(edited("students/0/seeds", [0, 7], TABLED)).tables["mine"]
+    cells = {(cell.group, cell.row, cell.column): cell for cell in table.cells}
+    ours = cells["B", "Ours", "NN"]
+    assert [(m.encoder, m.dataset, m.evaluation) for m in ours.measurements] == [
+        (f"teacher--resnet18_x0.5--compress-2q--seed{seed}", "digits", "one-shot") for seed in (0, 7)
+    ]
+    assert [cells[group, "Teacher", "CA"].value for group in "AB"] == ["nmi", "nmi"]
+    # The config calls the encoder untrained-resnet18_x05, so this cell is empty; the label has become text.
+    assert {place[0] for place in cells if place[1] == "0.5"} == {"A"}
+
+
+def test_a_cell_may_name_one_seed_and_another_dataset() -> None:
+    config = edited("datasets/others", {"source": "digits", "size": 32, "augmentation": "crop-flip"})
+    config["evaluations"] = {
+        "knn": {"datasets": ["others", "digits"]},
+        "recall": {"evaluation": "knn", "datasets": ["others"]},
+    }
+    config["tables"] = {
+        "mine": {
+            "columns": {
+                "own": {"evaluation": "knn"},
+                "other": {"evaluation": "knn", "dataset": "others"},
+                "only": {"evaluation": "recall"},
+            },
+            "rows": {"Ours": "teacher--mobilenet_v2--compress-2q--seed0"},
+        }
+    }
+    table = Experiment(edited("cluster_pictures", [], config)).tables["mine"]
+    assert {cell.column: cell.measurements[0].dataset for cell in table.cells} == {
+        "own": "digits",
+        "other": "others",
+        "only": "others",
+    }
+
+
+def test_a_paper_gives_its_table_and_no_other() -> None:
+    table = {**TABLE, "reported": "compress/table-1", "groups": {"MoCo ResNet-50 → AlexNet": TABLE["groups"]["A"]}}
+    reported = Experiment({**CONFIG, "tables": {"mine": table}}).tables["mine"].reported
+    assert reported is not None
+    assert (reported.file, reported.table) == ("workflow/papers/compress.yaml", "table-1")
+    assert "Reg-BN" in reported.entry
+    assert "Cars196" not in reported.entry
+
+
+TABLE_REFUSALS = {
+    "an unknown variable": ("rows", {"Ours": "{techer}"}, ["tables.mine.rows.Ours", "'techer'", "student, neighbours"]),
+    "a row of no encoder": ("rows/Ours", "techer", ["tables.mine.rows.Ours", "did you mean 'teacher'"]),
+    "a column of no evaluation": (
+        "columns/CA",
+        {"evaluation": "kn"},
+        ["tables.mine.columns.CA", "unknown evaluation 'kn', did you mean 'knn'"],
+    ),
+    "a column where nothing is measured": (
+        "columns/CA",
+        {"evaluation": "knn", "dataset": "mnist"},
+        ["tables.mine.columns.CA: none of its cells is measured"],
+    ),
+    "an unknown key of a column": ("columns/CA", {"evaluatio": "knn"}, ["tables.mine.columns.CA", "'evaluation'"]),
+    "an unknown paper": ("reported", "compres/table-1", ["tables.mine.reported", "did you mean 'compress'"]),
+    "an unknown table of a paper": ("reported", "compress/table-99", ["unknown table of compress 'table-99'"]),
+    "a paper's table of other labels": ("reported", "compress/table-1", ["reports nothing of its rows, groups"]),
+    "an unknown reference": ("references", ["Techer"], ["tables.mine.references", "did you mean 'Teacher'"]),
+}
+
+
+@pytest.mark.parametrize("case", TABLE_REFUSALS)
+def test_a_wrong_table_is_refused_in_one_line(case: str) -> None:
+    path, value, words = TABLE_REFUSALS[case]
+    with pytest.raises(ConfigError) as refusal:
+        Experiment(edited(f"tables/mine/{path}", value, TABLED))
+    assert "\n" not in str(refusal.value)
+    for word in words:
+        assert word in str(refusal.value)
+
+
+FIGURE_REFUSALS = {
+    "a figure of an unknown table": (
+        {"table": "min", "kind": "bars"},
+        "figures.f.table: unknown table 'min', did you mean",
+    ),
+    "a figure of an unknown kind": ({"table": "mine", "kind": "line"}, "figures.f.kind: unknown value 'line'"),
+    "lines over words": (
+        {"table": "mine", "kind": "lines"},
+        "figures.f.kind: lines are drawn over groups, columns or",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", FIGURE_REFUSALS)
+def test_a_wrong_figure_is_refused_in_one_line(case: str) -> None:
+    figure, expected = FIGURE_REFUSALS[case]
+    with pytest.raises(ConfigError) as refusal:
+        Experiment({**TABLED, "figures": {"f": figure}})
+    assert str(refusal.value).startswith(expected)
+    assert "\n" not in str(refusal.value)
+
+
+def test_lines_may_go_over_columns_or_over_rows_that_are_no_references() -> None:
+    over_rows = {
+        **TABLE,
+        "rows": {"Teacher": "teacher", 0.5: "untrained-mobilenet_v2"},
+        "groups": {"A": TABLE["groups"]["A"]},
+    }
+    over_columns = {
+        "columns": {1: {"evaluation": "knn"}, 5: {"evaluation": "one-shot"}},
+        "rows": {"Teacher": "teacher"},
+    }
+    figures = {name: {"table": name, "kind": "lines"} for name in ("rows", "columns")}
+    config = {**CONFIG, "tables": {"rows": over_rows, "columns": over_columns}, "figures": figures}
+    assert set(Experiment(config).figures) == {"rows", "columns"}
+
+
+def test_the_names_of_what_every_experiment_has_are_taken() -> None:
+    with pytest.raises(ConfigError, match=r"tables\.comparison"):
+        Experiment({**CONFIG, "tables": {"comparison": TABLE}})
+
+
 REFUSALS = {
     "an unknown checkpoint": (
         "encoders/public",

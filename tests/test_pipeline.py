@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import re
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -31,7 +32,8 @@ def measured(*encoders: str) -> set[str]:
     return {rule.format(encoder) for encoder in encoders for rule in rules}
 
 
-TABLES = {"tabulate", "plot_comparison"}
+TABLES = {"tabulate", "plot_comparison", "results_page"}
+BESIDE_THE_PAPER = {"compare", "plot_table", "results_page"}
 EVERYTHING = (
     {"fetch_dataset", "plot_training_curves", "plot_clusters teacher", *TABLES}
     | {"pretrain teacher", "pretrain supervised", "pretrain untrained"}
@@ -264,6 +266,17 @@ def test_an_experiment_of_its_own_replaces_the_default(finished: Project, tmp_pa
     assert finished.would_run("--configfile", str(tmp_path / "other.yaml")) == expected
 
 
+def test_a_dry_run_says_what_is_to_come_and_nothing_else_does(finished: Project, tmp_path: Path) -> None:
+    more = {**TINY, "encoders": {**TINY["encoders"], "another": TINY["encoders"]["supervised"]}}
+    (tmp_path / "more.yaml").write_text(yaml.safe_dump(more))
+    expected = "GPU hours to come"
+    asked = finished.snakemake("--dry-run", "--configfile", str(tmp_path / "more.yaml")).stdout
+    assert expected in asked
+    assert "pretrain: 1 job, under 0.1" in asked
+    assert expected not in finished.snakemake("--summary", "--configfile", str(tmp_path / "more.yaml")).stdout
+    assert expected not in finished.snakemake("--dry-run").stdout
+
+
 def test_a_fetched_teacher_passes_through_the_same_jobs(
     finished: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -291,6 +304,39 @@ def test_a_fetched_teacher_passes_through_the_same_jobs(
     assert "swav_100ep" in (project.path / "checkpoints.lock").read_text()
     project.replace("stages/checkpoints/catalogue.toml", "[swav_100ep]", '[swav_100ep]\nsha256 = "0"')
     assert project.would_run() == expected
+
+
+def test_a_table_beside_a_paper_is_made_of_what_is_there(finished: Project, tmp_path: Path) -> None:
+    """Nothing is measured anew for a table, and only its own numbers of the paper make it again."""
+    project = finished.copy(tmp_path / "project")
+    group = "MoCo ResNet-50 → AlexNet"
+    table = {
+        "reported": "compress/table-1",
+        "comparable": False,
+        "columns": {"Linear": {"evaluation": "linear"}, "NN": {"evaluation": "knn"}},
+        "groups": {group: {"student": "resnet18_x0.125"}},
+        "rows": {"Teacher": "teacher", "Ours-2q": "teacher--{student}--compress-2q"},
+        "references": ["Teacher", "Supervised"],
+    }
+    figure = {"table": "compress-1", "kind": "bars"}
+    project.write_config({**TINY, "tables": {"compress-1": table}, "figures": {"compress-1": figure}})
+    assert project.would_run() == BESIDE_THE_PAPER
+    done = project.snakemake()
+    assert done.returncode == 0, done.stdout
+    text = (project.path / "results/tables/compress-1.md").read_text()
+    metrics = json.loads((project.path / f"results/metrics/{STUDENTS[1]}/numerals-knn.json").read_text())
+    assert f"{metrics['values']['top1']:.1f} (48.4)" in text
+    assert "not run (46.4)" in text
+    assert (project.path / "results/figures/compress-1.png").read_bytes().startswith(b"\x89PNG")
+    page = project.path / "results/results.md"
+    assert text in page.read_text()
+    links = re.findall(r"!\[.*?\]\((.*?)\)", page.read_text())
+    assert "figures/compress-1.png" in links
+    assert all((page.parent / link).is_file() for link in links)
+    project.replace("workflow/papers/compress.yaml", "Linear: 75.6, NN: 60.7", "Linear: 75.7, NN: 60.7")
+    assert project.would_run() == set()
+    project.replace("workflow/papers/compress.yaml", "NN: 48.4, CA: 33.3", "NN: 48.5, CA: 33.3")
+    assert project.would_run() == BESIDE_THE_PAPER
 
 
 def test_the_no_op_says_so(finished: Project) -> None:

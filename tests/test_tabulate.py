@@ -359,6 +359,26 @@ def test_images_that_differ_between_evaluations_are_told_with_each(tmp_path: Pat
     assert "- NN: top1 in percent; 1-NN, cosine; 100 train and 20 val images.\n" in text
 
 
+def test_what_has_units_has_a_table_of_its_own(tmp_path: Path, write: Write) -> None:
+    units = {"parameters": "M", "images_per_s": "images/s", "ratio": ""}
+    values = {"parameters": 11.1765, "images_per_s": 1234.5, "ratio": 2.0}
+    cost = {"values": values, "units": units, "n": {"train": 0, "val": 0}, "protocol": "of the backbone"}
+    metrics = [
+        write("a", "tiny", distilled("m"), "knn", 1),
+        write("a", "tiny", distilled("m"), "linear", 0, **cost),
+        write("alone", "huge", pretrained("byol"), "linear", 0, **cost),
+    ]
+    written = tabulated(tmp_path, metrics)
+    text = written["markdown"]
+    assert cells(text, "Evaluation") == ["NN"]
+    assert "Other encoders" not in text
+    assert cells(text, "linear") == ["images_per_s (images/s)", "parameters (M)", "ratio"]
+    assert cells(text, "a (tiny)") == cells(text, "alone (huge)") == ["1,234", "11.2", "2"]
+    assert "- Dataset: toy, 100 train and 20 val images.\n" in text
+    assert "- Linear: of the backbone.\n" in text
+    assert "toy,big,,tiny,m,linear,parameters,11.1765" in written["csv"]
+
+
 def test_refuses_no_metrics() -> None:
     with pytest.raises(UserError, match="no metrics"):
         read_comparisons([])

@@ -28,6 +28,16 @@ REFERENCES: dict[str, Look] = {
     "untrained": {"facecolor": "#C8C8C8"},
 }
 
+MARK: Look = {
+    "marker": "D",
+    "markersize": 5,
+    "linestyle": "none",
+    "markerfacecolor": "white",
+    "markeredgecolor": "black",
+    "markeredgewidth": 1.0,
+    "zorder": 5,
+}
+
 NOTE = (
     "Error bars: sample standard deviation over the encoder's seeds or, of a single encoder, the evaluation's repeats"
 )
@@ -35,10 +45,21 @@ NOTE = (
 
 @dataclasses.dataclass(frozen=True)
 class Group:
-    """A name under the axis, and above it a bar for each label; what only another panel has keeps its place."""
+    """A name under the axis, and above it a bar for each label; what only another panel has keeps its place.
+
+    ``marks`` are numbers to compare the bars with, in their order.
+    """
 
     name: str
     bars: tuple[tuple[str, Cell | None], ...]
+    marks: tuple[float | None, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class Panel:
+    title: str
+    axis: str
+    groups: Sequence[Group]
 
 
 def draw(metrics: Sequence[Path], path: Path) -> None:
@@ -52,23 +73,28 @@ def draw(metrics: Sequence[Path], path: Path) -> None:
         for evaluation in comparison.evaluations:
             groups = groups_of(comparison, evaluation)
             if any(cell for _, cell in _flat(groups)):
-                panels.append((comparison, evaluation, groups))
-    columns = 1 if len(panels) == 1 or max(slots(groups) for _, _, groups in panels) > 36 else 2
-    lines = math.ceil(len(panels) / columns)
-    looks = looks_of(comparisons)
-    across = _across([len(label) for label in looks])
-    legend_height = LEGEND_LINE * (2 + math.ceil(len(looks) / across))
+                name = f"{comparison.dataset}: {heading(evaluation)}" if len(comparisons) > 1 else heading(evaluation)
+                panels.append(Panel(name, f"{comparison.shown(evaluation)}, %", groups))
+    draw_panels(panels, looks_of(comparisons), path)
+
+
+def draw_panels(panels: Sequence[Panel], looks: Mapping[str, Look], path: Path, marks: str = "") -> None:
+    """Draw the panels, two in a line if they are narrow, above a legend of the ``looks`` and of the ``marks``."""
+    columns = 1 if len(panels) == 1 or max((slots(panel.groups) for panel in panels), default=0) > 36 else 2
+    lines = max(1, math.ceil(len(panels) / columns))
+    across = _across([len(label) for label in (*looks, *([marks] if marks else []))])
+    legend_height = LEGEND_LINE * (2 + math.ceil((len(looks) + bool(marks)) / across))
     with drawing(path, lines * PANEL_HEIGHT + legend_height) as figure:
         axes = list(figure.subplots(lines, columns, squeeze=False).flat)
-        for axis, (comparison, evaluation, groups) in zip(axes, panels, strict=False):
-            _panel(axis, groups, looks, WIDTH / columns, comparison.shown(evaluation))
-            name = f"{comparison.dataset}: {heading(evaluation)}" if len(comparisons) > 1 else heading(evaluation)
-            axis.set_title(name, loc="left", fontweight="bold")
+        for axis, panel in zip(axes, panels, strict=False):
+            _panel(axis, panel.groups, looks, WIDTH / columns, panel.axis)
+            axis.set_title(panel.title, loc="left", fontweight="bold")
         for axis in axes[len(panels) :]:
             axis.set_axis_off()
+        deviations = any(cell and cell.std is not None for panel in panels for _, cell in _flat(panel.groups))
         figure.legend(
-            handles=[_patch(label, look) for label, look in looks.items()],
-            title=NOTE if any(cell and cell.std is not None for *_, g in panels for _, cell in _flat(g)) else None,
+            handles=[*(_patch(label, look) for label, look in looks.items()), *([_mark(marks)] if marks else [])],
+            title=NOTE if deviations else None,
             title_fontsize="small",
             loc="outside lower center",
             ncols=across,
@@ -98,20 +124,25 @@ def looks_of(comparisons: Sequence[Comparison]) -> dict[str, Look]:
     references = {c.label(row): REFERENCES[row.kind] for c in comparisons for row in c.rows if row.kind in REFERENCES}
     methods = [c.label(row) for c in comparisons for row in c.rows if row.kind == "method"]
     encoders = [name for c in comparisons if not c.groups for name in c.others]
-    colours = {}
-    for index, label in enumerate(dict.fromkeys([*methods, *encoders])):
+    return {**references, **coloured([*methods, *encoders])}
+
+
+def coloured(labels: Sequence[str]) -> dict[str, Look]:
+    """A colour for each label, with dots where the colours are used up."""
+    looks: dict[str, Look] = {}
+    for index, label in enumerate(dict.fromkeys(labels)):
         used_up = {"hatch": "....", "edgecolor": "white"} if index >= len(OKABE_ITO) else {}
-        colours[label] = {"facecolor": OKABE_ITO[index % len(OKABE_ITO)], **used_up}
-    return {**references, **colours}
+        looks[label] = {"facecolor": OKABE_ITO[index % len(OKABE_ITO)], **used_up}
+    return looks
 
 
-def limits(cells: Sequence[Cell]) -> tuple[float, float]:
-    """Where the axis starts and the highest bar ends, its error included.
+def limits(cells: Sequence[Cell], marks: Sequence[float] = ()) -> tuple[float, float]:
+    """Where the axis starts and the highest bar ends, its error and the marks included.
 
     The start is zero or, to tell close numbers apart, a multiple of ten that leaves something of the lowest bar.
     """
-    low = min(cell.mean - (cell.std or 0) for cell in cells)
-    high = max(cell.mean + (cell.std or 0) for cell in cells)
+    low = min([cell.mean - (cell.std or 0) for cell in cells] + list(marks))
+    high = max([cell.mean + (cell.std or 0) for cell in cells] + list(marks))
     floor = 10.0 * math.floor((low - 0.15 * max(high - low, 2)) / 10)
     return (floor if floor > high / 3 else 0.0), max(high, 1.0)
 
@@ -131,17 +162,18 @@ def _flat(groups: Sequence[Group]) -> list[tuple[str, Cell | None]]:
     return [bar for group in groups for bar in group.bars]
 
 
-def _panel(axis: "Axes", groups: Sequence[Group], looks: Mapping[str, Look], inches: float, value: str) -> None:
+def _panel(axis: "Axes", groups: Sequence[Group], looks: Mapping[str, Look], inches: float, label: str) -> None:
     from matplotlib.ticker import MaxNLocator
 
-    floor, top = limits([cell for _, cell in _flat(groups) if cell])
+    marks = [mark for group in groups for mark in group.marks if mark is not None]
+    floor, top = limits([cell for _, cell in _flat(groups) if cell], marks)
     headroom = _bars(axis, groups, looks, floor, (inches - 0.9) / slots(groups))
     ceiling = top + headroom * (top - floor)
     ticks = MaxNLocator(6, steps=[1, 2, 5, 10]).tick_values(floor, ceiling)
     axis.set_yticks([tick for tick in ticks if floor <= tick <= min(ceiling, max(100, top))])
     axis.set_ylim(floor, ceiling)
     axis.set_xlim(-0.5 - GAP / 2, slots(groups) - 0.5 - GAP / 2)
-    axis.set_ylabel(f"{value}, %" + (f" (axis from {floor:g})" if floor else ""))
+    axis.set_ylabel(label + (f" (axis from {floor:g})" if floor else ""))
     middles, start = [], 0.0
     for group in groups:
         middles.append(start + (len(group.bars) - 1) / 2)
@@ -163,22 +195,36 @@ def _bars(axis: "Axes", groups: Sequence[Group], looks: Mapping[str, Look], floo
                 if cell.std is not None:
                     axis.errorbar(start + place, cell.mean, cell.std, color="black", elinewidth=0.8, capsize=1.5)
                 if inches > 0.11:
-                    _number(axis, start + place, cell, upright=inches < 0.33)
+                    foot = floor if group.marks else None
+                    _number(axis, start + place, cell, foot, upright=inches < 0.33)
+        for place, mark in enumerate(group.marks):
+            if mark is not None:
+                axis.plot(start + place, mark, **MARK)
         start += len(group.bars) + GAP
     return 0.05 if inches <= 0.11 else 0.22 if inches < 0.33 else 0.12
 
 
-def _number(axis: "Axes", position: float, cell: Cell, *, upright: bool) -> None:
+def _number(axis: "Axes", position: float, cell: Cell, foot: float | None, *, upright: bool) -> None:
+    """The bar's number above it or, where marks may stand there, at its ``foot``."""
+    from matplotlib.patheffects import withStroke
+
     axis.annotate(
         f"{cell.mean:.1f}",
-        (position, cell.mean + (cell.std or 0)),
-        xytext=(0, 2),
+        (position, cell.mean + (cell.std or 0) if foot is None else foot),
+        xytext=(0, 2 if foot is None else 4),
         textcoords="offset points",
         ha="center",
         va="bottom",
         rotation=90 if upright else 0,
         fontsize=7 if upright else 8,
+        path_effects=None if foot is None else [withStroke(linewidth=2, foreground="white")],
     )
+
+
+def _mark(label: str) -> Any:
+    from matplotlib.lines import Line2D
+
+    return Line2D([], [], label=label, **MARK)
 
 
 def _patch(label: str, look: Look) -> Any:

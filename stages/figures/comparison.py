@@ -44,7 +44,7 @@ class Result:
 
 @dataclasses.dataclass(frozen=True)
 class Cell:
-    """A value in percent: its mean over encoders that differ in their seed, and its deviation.
+    """A value in its ``unit``, None for percent: its mean over encoders that differ in their seed, and its deviation.
 
     ``std`` is the sample standard deviation over the encoders or, where there is one, over the evaluation's own
     repeats; None without either. ``repeats`` are the evaluations of each encoder, the fewest if they differ.
@@ -55,9 +55,16 @@ class Cell:
     seeds: tuple[int | None, ...]
     repeats: int
     results: tuple[Result, ...]
+    unit: str | None = None
 
     def __str__(self) -> str:
-        return f"{self.mean:.1f}" if self.std is None else f"{self.mean:.1f} ± {self.std:.1f}"
+        return " ± ".join(self._shown(value) for value in (self.mean, self.std) if value is not None)
+
+    def _shown(self, value: float) -> str:
+        """Percent have one digit after the point; what has a unit has about three in all."""
+        if self.unit is None:
+            return f"{value:.1f}"
+        return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -105,7 +112,10 @@ def row_of(result: Result) -> Row | None:
 
 @dataclasses.dataclass(frozen=True)
 class Comparison:
-    """All results on one dataset. ``others`` are the encoders that belong to no group, in a row of their own each."""
+    """All results on one dataset. ``others`` are the encoders that belong to no group, in a row of their own each.
+
+    ``evaluations`` measure in percent, ``costs`` in units.
+    """
 
     dataset: str
     results: tuple[Result, ...]
@@ -113,14 +123,15 @@ class Comparison:
     rows: tuple[Row, ...]
     others: tuple[str, ...]
     evaluations: tuple[str, ...]
+    costs: tuple[str, ...] = ()
 
     def cell(self, group: Group, row: Row, evaluation: str, value: str | None = None) -> Cell | None:
         """The ``value`` (the one shown, if not given) of ``evaluation``; None if it was not measured."""
-        return _summary([r for r in self._of(evaluation) if row.holds(r, group)], value or self.shown(evaluation))
+        return summary([r for r in self._of(evaluation) if row.holds(r, group)], value or self.shown(evaluation))
 
     def cell_of(self, encoder: str, evaluation: str, value: str | None = None) -> Cell | None:
         """The same of one encoder, whatever it is."""
-        return _summary([r for r in self._of(evaluation) if r.encoder == encoder], value or self.shown(evaluation))
+        return summary([r for r in self._of(evaluation) if r.encoder == encoder], value or self.shown(evaluation))
 
     def best(self, group: Group, evaluation: str) -> str | None:
         """The highest mean among the distillation methods, as it is shown; None if there are none."""
@@ -134,8 +145,10 @@ class Comparison:
 
     def shown(self, evaluation: str) -> str:
         """The name of the value that stands for the evaluation."""
-        values = self.values(evaluation)
-        return next((name for name in SHOWN if name in values), values[0])
+        return shown(self.values(evaluation))
+
+    def encoders_of(self, evaluation: str) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(result.encoder for result in self._of(evaluation)))
 
     def label(self, row: Row) -> str:
         """The row's label, with the dataset it was trained on where that tells it from another."""
@@ -144,6 +157,12 @@ class Comparison:
 
     def _of(self, evaluation: str) -> list[Result]:
         return [result for result in self.results if result.metrics.evaluation == evaluation]
+
+
+def shown(values: Iterable[str]) -> str:
+    """Which of an evaluation's values stands for it."""
+    names = tuple(values)
+    return next((name for name in SHOWN if name in names), names[0])
 
 
 def heading(evaluation: str) -> str:
@@ -159,7 +178,7 @@ def read_comparisons(paths: Sequence[Path]) -> list[Comparison]:
     """
     if not paths:
         raise UserError("no metrics files were given: expected at least one JSON file written by an evaluation")
-    results = [_read(path) for path in paths]
+    results = [read_result(path) for path in paths]
     _refuse_namesakes(results)
     _refuse_repetition(results)
     architectures = {result.encoder: result.architecture for result in results}
@@ -170,7 +189,8 @@ def read_comparisons(paths: Sequence[Path]) -> list[Comparison]:
     ]
 
 
-def _read(path: Path) -> Result:
+def read_result(path: Path) -> Result:
+    """A metrics file; without values, or with one that is not finite, it is refused."""
     metrics = read_metrics(path)
     if not metrics.values:
         raise UserError(f"{path}: holds no values; delete it and run the evaluation again")
@@ -191,13 +211,16 @@ def _comparison(dataset: str, results: Sequence[Result], architectures: dict[str
     candidates = [TEACHER, *sorted(filter(None, dict.fromkeys(map(row_of, results))), key=_reference_first)]
     rows = [row for row in candidates if any(row.holds(result, group) for result in results for group in groups)]
     seen = [r.encoder for r in results if any(row.holds(r, group) for row in rows for group in groups)]
+    costs = {r.metrics.evaluation for r in results if shown(r.metrics.values) in r.metrics.units}
+    evaluations = sorted(dict.fromkeys(r.metrics.evaluation for r in results), key=_papers_order)
     comparison = Comparison(
         dataset=dataset,
         results=tuple(results),
         groups=tuple(groups),
         rows=tuple(rows),
         others=tuple(dict.fromkeys(result.encoder for result in results if result.encoder not in seen)),
-        evaluations=tuple(sorted(dict.fromkeys(r.metrics.evaluation for r in results), key=_papers_order)),
+        evaluations=tuple(name for name in evaluations if name not in costs),
+        costs=tuple(name for name in evaluations if name in costs),
     )
     _refuse_mixed_columns(comparison)
     _refuse_ambiguous_cells(comparison)
@@ -213,7 +236,7 @@ def _papers_order(evaluation: str) -> int:
     return known.index(evaluation) if evaluation in known else len(known)
 
 
-def _summary(results: Sequence[Result], value: str) -> Cell | None:
+def summary(results: Sequence[Result], value: str) -> Cell | None:
     """The mean and deviation of ``value`` over ``results``, which differ in nothing but their encoder's seed."""
     results = [result for result in results if value in result.metrics.values]
     if not results:
@@ -225,6 +248,7 @@ def _summary(results: Sequence[Result], value: str) -> Cell | None:
         seeds=tuple(result.origin.get("seed") for result in results),
         repeats=min(len(result.metrics.seeds) if value in result.metrics.deviations else 1 for result in results),
         results=tuple(results),
+        unit=results[0].metrics.units.get(value),
     )
 
 

@@ -1,6 +1,5 @@
 """config.yaml, checked and spelled out: the datasets, encoders, students and evaluations of an experiment."""
 
-import difflib
 import fnmatch
 import json
 import tomllib
@@ -13,6 +12,10 @@ import yaml
 from jsonschema import Draft202012Validator
 
 from experiment import source
+from experiment.errors import ConfigError
+from experiment.errors import require as _require
+from experiment.errors import unknown as _unknown
+from experiment.tables import Figure, Table, figures_of, tables_of
 
 SCHEMA = Path(__file__).resolve().parents[1] / "schemas" / "config.schema.yaml"
 
@@ -30,10 +33,6 @@ EVALUATIONS = {
     "cost": "stages.cost",
 }
 """The evaluations that have rules of their own, each with the stage whose options it takes."""
-
-
-class ConfigError(Exception):
-    """What is wrong with the config, where, what was expected and what to do, in one line."""
 
 
 @dataclass(frozen=True)
@@ -172,6 +171,8 @@ class Experiment:
             _require("cluster_pictures", "encoder", name, self.encoders)
         if self.cluster_pictures and not self.evaluations_of("cluster-alignment"):
             raise ConfigError("cluster_pictures: needs an evaluation of the kind cluster-alignment")
+        self.tables: dict[str, Table] = tables_of(config, self)
+        self.figures: dict[str, Figure] = figures_of(config, self.tables)
         self.containers: Mapping[str, str] = config.get("containers", {})
 
     def evaluations_of(self, base: str) -> list[str]:
@@ -465,17 +466,6 @@ def _check_architecture(where: str, name: str) -> None:
     families = source.plugins("stages.architectures")
     if source.architecture_family(name) not in families:
         raise ConfigError(f"{where}: {_unknown('architecture', name, families)}, each with its variant, as in resnet18")
-
-
-def _require(where: str, kind: str, name: str, known: Iterable[str]) -> None:
-    if name not in known:
-        raise ConfigError(f"{where}: {_unknown(kind, name, known)}")
-
-
-def _unknown(kind: str, name: str, known: Iterable[str]) -> str:
-    nearest = difflib.get_close_matches(str(name), list(known), n=1, cutoff=0.5)
-    hint = f", did you mean {nearest[0]!r}?" if nearest else ";"
-    return f"unknown {kind} {name!r}{hint} known are {', '.join(sorted(known))}"
 
 
 def _check_schema(config: Mapping[str, Any]) -> None:

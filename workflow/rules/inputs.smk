@@ -4,7 +4,9 @@ import os
 import sys
 
 from experiment import commands, content, images, source
-from experiment.config import ConfigError, Experiment
+from experiment.config import Experiment
+from experiment.errors import ConfigError
+from experiment.plan import plan
 
 try:
     experiment = Experiment(config)
@@ -181,7 +183,74 @@ def get_evaluation_options(wildcards):
 
 def get_metrics(wildcards):
     """All that is measured, in the order of the config."""
-    return [f"results/metrics/{m.encoder}/{m.dataset}-{m.evaluation}.json" for m in experiment.measurements]
+    return [get_metrics_file(measurement) for measurement in experiment.measurements]
+
+
+def get_metrics_file(measurement):
+    return f"results/metrics/{measurement.encoder}/{measurement.dataset}-{measurement.evaluation}.json"
+
+
+def get_compared(wildcards):
+    """The metrics of a table's cells and, if it has them, the paper's numbers: by content, so not by date."""
+    table = experiment.tables[wildcards.table]
+    files = {"metrics": sorted({get_metrics_file(m) for cell in table.cells for m in cell.measurements})}
+    if table.reported:
+        files["paper"] = ancient(table.reported.file)
+    return files
+
+
+def get_cells(wildcards):
+    """What stands where in a table, as `stages.compare` takes it."""
+    return " ".join(
+        commands.flags({"cell": [c.group, c.row, c.column, c.value, *map(get_metrics_file, c.measurements)]})
+        for c in experiment.tables[wildcards.table].cells
+    )
+
+
+def get_layout(wildcards):
+    """A table's headings, labels and texts, as `stages.compare` takes them."""
+    table = experiment.tables[wildcards.table]
+    options = {"groups": table.groups, "rows": table.rows, "columns": table.columns, "references": table.references}
+    options |= {"title": table.title, "note": table.note}
+    if table.reported:
+        options |= {"paper": table.reported.file, "table": table.reported.table, "comparable": table.comparable}
+    return commands.flags(options)
+
+
+def get_reported(wildcards):
+    reported = experiment.tables[wildcards.table].reported
+    return reported.digest if reported else "nothing"
+
+
+def get_figures_of(table):
+    """The figures of a table, in the order of the config."""
+    return [f"results/figures/{name}.png" for name, figure in experiment.figures.items() if figure.table == table]
+
+
+def get_figure_options(wildcards):
+    figure = experiment.figures[wildcards.figure]
+    references = experiment.tables[figure.table].references
+    return commands.flags({"x": figure.x, "y": figure.y, "references": references})
+
+
+def get_sections():
+    """The results page's tables, each with its figures, and the table of all, as `stages.results_page` takes them."""
+    figures = [
+        "comparison.png",
+        "training-curves.png",
+        *(f"clusters/{name}.png" for name in experiment.cluster_pictures),
+    ]
+    comparison = ["results/tables/comparison.md", *(f"results/figures/{figure}" for figure in figures)]
+    return " ".join(
+        [
+            *(commands.flags({"table": get_section(table)}) for table in experiment.tables),
+            commands.flags({"comparison": comparison}),
+        ]
+    )
+
+
+def get_section(table):
+    return [f"results/tables/{table}.md", f"results/tables/{table}.csv", *get_figures_of(table)]
 
 
 def get_histories(wildcards):

@@ -3,6 +3,9 @@ localrules:
     plot_comparison,
     plot_training_curves,
     plot_clusters,
+    compare,
+    plot_table,
+    results_page,
 
 
 rule tabulate:
@@ -97,3 +100,72 @@ rule plot_clusters:
     shell:
         "python -m stages.plot clusters --assignments {input.assignments[0]} --images {input.images[0]}"
         " --figure {output.figure} > {log} 2>&1"
+
+
+rule compare:
+    input:
+        unpack(get_compared),
+    output:
+        markdown=report("results/tables/{table}.md", caption="../report/table.rst", category="Tables"),
+        csv="results/tables/{table}.csv",
+        latex="results/tables/{table}.tex",
+    log:
+        "logs/compare/{table}.log",
+    benchmark:
+        "results/benchmarks/compare/{table}.tsv"
+    wildcard_constraints:
+        table=any_of(experiment.tables),
+    container:
+        get_container("faiss")
+    params:
+        cells=get_cells,
+        layout=get_layout,
+        reported=get_reported,
+        code=source.fingerprint("stages.compare"),
+        image=get_image("faiss"),
+    shell:
+        "python -m stages.compare {params.cells} {params.layout} --markdown {output.markdown} --csv {output.csv}"
+        " --latex {output.latex} > {log} 2>&1"
+
+
+rule plot_table:
+    input:
+        table=lambda wildcards: f"results/tables/{experiment.figures[wildcards.figure].table}.csv",
+    output:
+        figure=report("results/figures/{figure}.png", caption="../report/table-figure.rst", category="Tables"),
+    log:
+        "logs/plot_table/{figure}.log",
+    benchmark:
+        "results/benchmarks/plot_table/{figure}.tsv"
+    wildcard_constraints:
+        figure=any_of(experiment.figures),
+    container:
+        get_container("faiss")
+    params:
+        kind=lambda wildcards: experiment.figures[wildcards.figure].kind,
+        options=get_figure_options,
+        code=source.fingerprint("stages.plot"),
+        image=get_image("faiss"),
+    shell:
+        "python -m stages.plot table-{params.kind} --table {input.table} {params.options}"
+        " --figure {output.figure} > {log} 2>&1"
+
+
+rule results_page:
+    input:
+        tables=expand("results/tables/{table}.{kind}", table=experiment.tables, kind=["md", "csv"]),
+        comparison="results/tables/comparison.md",
+    output:
+        page=report("results/results.md", caption="../report/results-page.rst", category="Tables"),
+    log:
+        "logs/results_page.log",
+    benchmark:
+        "results/benchmarks/results_page.tsv"
+    container:
+        get_container("faiss")
+    params:
+        sections=get_sections(),
+        code=source.fingerprint("stages.results_page"),
+        image=get_image("faiss"),
+    shell:
+        "python -m stages.results_page {params.sections} --page {output.page} > {log} 2>&1"

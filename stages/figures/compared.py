@@ -1,0 +1,78 @@
+"""The cells of a table of what was measured beside what is reported, as `stages.compare` writes them."""
+
+import csv
+import dataclasses
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+from stages.errors import UserError
+
+COLUMNS = ("group", "row", "column", "value", "unit", "mean", "std", "reported", "difference")
+
+
+@dataclasses.dataclass(frozen=True)
+class Point:
+    """A cell: what was measured, its deviation, and what is reported; None where there is none."""
+
+    group: str
+    row: str
+    column: str
+    value: str
+    unit: str
+    mean: float | None
+    std: float | None
+    reported: float | None
+    difference: float | None
+
+
+def read_points(path: Path) -> list[Point]:
+    """The cells, in the table's order.
+
+    Raises:
+        UserError: not such a table, or one without a cell.
+    """
+    with path.open(newline="") as file:
+        rows = csv.DictReader(file)
+        if not set(COLUMNS) <= set(rows.fieldnames or ()):
+            raise UserError(
+                f"{path}: lacks some of the columns {', '.join(COLUMNS)}; expected a CSV written by compare"
+            )
+        points = [_point(row) for row in rows]
+    if not points:
+        raise UserError(f"{path}: has no cells, so there is nothing to draw")
+    return points
+
+
+def _point(row: Mapping[str, str]) -> Point:
+    group, where, column, value, unit, *numbers = (row[name] for name in COLUMNS)
+    return Point(group, where, column, value, unit, *(float(number) if number else None for number in numbers))
+
+
+def number_of(label: str) -> float | None:
+    """A label's number; None of one that is none."""
+    try:
+        number = float(label)
+    except ValueError:
+        return None
+    return number if math.isfinite(number) else None
+
+
+def are_numbers(labels: Iterable[str]) -> bool:
+    return all(number_of(label) is not None for label in labels)
+
+
+def axis_label(points: Sequence[Point], given: str) -> str:
+    """What is ``given``, or the name of the values, if they share one, and their unit."""
+    values = dict.fromkeys(point.value for point in points if point.value)
+    units = dict.fromkeys(point.unit for point in points if point.unit)
+    unit = "%" if list(units) in ([], ["percent"]) else "/".join(units)
+    return given or ", ".join(filter(None, (next(iter(values)) if len(values) == 1 else "value", unit)))
+
+
+def mark_label(points: Sequence[Point]) -> str:
+    """What the legend calls the reported numbers; empty without any."""
+    both = [point for point in points if point.mean is not None and point.reported is not None]
+    if both and all(point.difference is None for point in both):
+        return "reported (other data or architectures)"
+    return "reported" if any(point.reported is not None for point in points) else ""

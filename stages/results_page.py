@@ -1,0 +1,89 @@
+"""Gather an experiment's tables and figures on one page.
+
+    python -m stages.results_page --table results/tables/a.md results/tables/a.csv results/figures/a.png \\
+        --comparison results/tables/comparison.md results/figures/comparison.png --page results/results.md
+
+The page begins with what was measured of each table, and what was not. It holds the tables and links to the figures,
+by where they are from the page: page and figures can be moved together.
+"""
+
+import csv
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+from stages.command_line import parser_of, run
+from stages.tables import markdown
+from stages.tables.layout import Entry, Table
+
+INTRODUCTION = """\
+# Results
+
+Made by the workflow; each number's file is in `results/metrics`.
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    parser = parser_of(__doc__)
+    words = ("MARKDOWN", "CSV FIGURE")
+    parser.add_argument(
+        "--table", type=Path, nargs="+", action="append", default=[], metavar=words, help="a table and its figures"
+    )
+    parser.add_argument(
+        "--comparison", type=Path, nargs="+", metavar=("MARKDOWN", "FIGURE"), help="the table of all, and its figures"
+    )
+    parser.add_argument("--page", type=Path, required=True, help="the Markdown file to write")
+    arguments = parser.parse_args(argv)
+
+    from stages.artifacts.atomic import write_text
+
+    blocks = [INTRODUCTION.rstrip("\n")]
+    if arguments.table:
+        blocks.append(overview(arguments.table))
+    for table, _, *figures in arguments.table:
+        blocks += [table.read_text().rstrip("\n"), *_links(figures, arguments.page)]
+    if arguments.comparison:
+        table, *figures = arguments.comparison
+        blocks += ["## All that was measured", table.read_text().rstrip("\n"), *_links(figures, arguments.page)]
+    write_text(arguments.page, "\n\n".join(blocks) + "\n")
+
+
+def _links(figures: Sequence[Path], page: Path) -> Iterator[str]:
+    for figure in figures:
+        yield f"![{figure.stem}]({Path(os.path.relpath(figure, page.parent)).as_posix()})"
+
+
+def overview(tables: Sequence[Sequence[Path]]) -> str:
+    """A row for each table: on what it was measured, and how much of it was not."""
+    rows = []
+    for table, numbers, *_ in tables:
+        with numbers.open(newline="") as file:
+            cells = list(csv.DictReader(file))
+        rows.append((_heading(table), [Entry(text) for text in _summary(cells)]))
+    columns = ("measured on", "cells measured", "only reported", "rows not run")
+    return markdown.table(Table(corner="table", spans=[], columns=columns, parts=[rows]))
+
+
+def _heading(table: Path) -> str:
+    first = table.read_text().splitlines()[0]
+    return first.removeprefix("## ").replace("\\", "") if first.startswith("## ") else table.stem
+
+
+def _summary(cells: Sequence[Mapping[str, str]]) -> tuple[str, ...]:
+    measured = [cell for cell in cells if cell["mean"]]
+    datasets = dict.fromkeys(_images(cell) for cell in measured)
+    ran = {cell["row"] for cell in measured}
+    missing = dict.fromkeys(cell["row"] for cell in cells if cell["row"] not in ran)
+    return ", ".join(datasets), str(len(measured)), str(len(cells) - len(measured)), ", ".join(missing)
+
+
+def _images(cell: Mapping[str, str]) -> str:
+    return (
+        f"{cell['dataset']} ({cell['n_train']}/{cell['n_val']})"
+        if cell["n_train"] not in ("", "0")
+        else cell["dataset"]
+    )
+
+
+if __name__ == "__main__":
+    run(main)

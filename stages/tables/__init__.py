@@ -1,0 +1,1 @@
+"""Tables as text: their layout, their notes, and how Markdown and LaTeX write them."""

@@ -1,0 +1,238 @@
+"""What was measured beside what a paper reports: rows by groups of columns, and what a reader of them must know."""
+
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+from stages.errors import UserError
+from stages.figures.comparison import Cell, read_result, shown, summary
+from stages.tables.layout import MISSING, Entry, Table
+from stages.tables.notes import DEVIATION, images, repeats, seeds
+from stages.tables.reported import Number, Place, Reported
+
+NOT_RUN = "not run"
+
+SIDE_BY_SIDE = 4
+"""So many columns fit beside each other on a page."""
+
+MINUS = "\N{MINUS SIGN}"
+
+
+@dataclasses.dataclass(frozen=True)
+class Measured:
+    """A cell of the evaluation's value of this name; ``layer`` is where it was found, if several were probed."""
+
+    value: str
+    cell: Cell
+    layer: str
+
+    def __str__(self) -> str:
+        return f"{self.cell} [{self.layer}]" if self.layer else str(self.cell)
+
+
+@dataclasses.dataclass(frozen=True)
+class Compared:
+    """A table's cells; not ``comparable`` are numbers of other data or architectures than the paper's."""
+
+    groups: tuple[str, ...]
+    rows: tuple[str, ...]
+    columns: tuple[str, ...]
+    references: tuple[str, ...]
+    measured: Mapping[Place, Measured]
+    reported: Reported | None
+    comparable: bool
+
+    @property
+    def numbers(self) -> Mapping[Place, Number]:
+        """What is reported, of the groups and columns that are shown."""
+        numbers = self.reported.numbers if self.reported else {}
+        return {place: n for place, n in numbers.items() if place.group in self.groups and place.column in self.columns}
+
+    @property
+    def all_rows(self) -> list[str]:
+        """The rows, references first, in the paper's order and with what only the paper has."""
+        rows = list(dict.fromkeys([*(place.row for place in self.numbers), *self.rows]))
+        return sorted(rows, key=lambda row: row not in self.references)
+
+    @property
+    def places(self) -> list[tuple[str, str]]:
+        """The columns, each with its group."""
+        return [(group, column) for group in self.groups for column in self.columns]
+
+    def is_best(self, place: Place, measured: Measured) -> bool:
+        """Whether it is the highest percentage of its column, as shown, among two or more that are no references."""
+        rivals = {
+            other.row: each.cell.mean
+            for other, each in self.measured.items()
+            if (other.group, other.column) == (place.group, place.column)
+            and other.row not in self.references
+            and each.cell.unit is None
+        }
+        return len(rivals) > 1 and place.row in rivals and f"{measured.cell.mean:.1f}" == f"{max(rivals.values()):.1f}"
+
+    def difference(self, place: Place) -> float | None:
+        """Measured less reported, where both are there and comparable."""
+        measured, number = self.measured.get(place), self.numbers.get(place)
+        return measured.cell.mean - number.value if self.comparable and measured and number else None
+
+
+def read_measured(place: Place, value: str, paths: Sequence[Path]) -> Measured:
+    """The mean of ``value`` (empty: the usual one) over the metrics files of encoders that differ in their seed."""
+    results = [read_result(path) for path in paths]
+    name = value or shown(results[0].metrics.values)
+    for result in results:
+        if name not in result.metrics.values:
+            raise UserError(
+                f"{result.path}: has no value {name!r} for the column {place.column}; it has "
+                f"{', '.join(result.metrics.values)}"
+            )
+    cell = summary(results, name)
+    assert cell is not None
+    layers = dict.fromkeys(result.metrics.notes.get("best_layer", "") for result in results)
+    return Measured(name, cell, "/".join(layers) if name == "top1" else "")
+
+
+def tables_of(compared: Compared) -> list[Table]:
+    """The groups side by side or, where they would be too wide, one below the other with what each has."""
+    if len(compared.groups) == 1 or len(compared.places) <= SIDE_BY_SIDE:
+        spans = [(group, len(compared.columns)) for group in compared.groups if group]
+        return [_table(compared, "", spans, compared.all_rows, compared.places)]
+    there = {*compared.measured, *compared.numbers}
+    tables = []
+    for group in compared.groups:
+        here = [place for place in there if place.group == group]
+        rows = [row for row in compared.all_rows if row in {place.row for place in here}]
+        places = [(group, column) for column in compared.columns if column in {place.column for place in here}]
+        tables.append(_table(compared, group, [], rows, places))
+    return tables
+
+
+def _table(
+    compared: Compared,
+    corner: str,
+    spans: Sequence[tuple[str, int]],
+    rows: Sequence[str],
+    places: Sequence[tuple[str, str]],
+) -> Table:
+    references = [row for row in rows if row in compared.references]
+    others = [row for row in rows if row not in compared.references]
+    return Table(
+        corner=corner,
+        under="",
+        spans=spans,
+        columns=[column for _, column in places],
+        parts=[
+            [(row, [_entry(compared, Place(group, row, column)) for group, column in places]) for row in part]
+            for part in (references, others)
+            if part
+        ],
+    )
+
+
+def _entry(compared: Compared, place: Place) -> Entry:
+    """As in ``57.0 (56.4, +0.6)``, with the measured number bold if it is the best of its column."""
+    measured, number = compared.measured.get(place), compared.numbers.get(place)
+    if measured is None and number is None:
+        return Entry(MISSING)
+    first = NOT_RUN if measured is None else str(measured)
+    strong = first if measured and compared.is_best(place, measured) else ""
+    if number is None:
+        return Entry(first, strong)
+    difference = compared.difference(place)
+    beside = str(number) if difference is None else f"{number}, {_signed(difference)}"
+    return Entry(f"{first} ({beside})", strong)
+
+
+def _signed(difference: float) -> str:
+    return f"{round(difference, 1) + 0.0:+.1f}".replace("-", MINUS)
+
+
+def notes_of(compared: Compared, note: str) -> list[str]:
+    """Where the numbers are from, how they were measured, and what the signs mean."""
+    entries = [entry for table in tables_of(compared) for entry in table.entries]
+    notes = [*_about_the_paper(compared), *_about_the_columns(compared), *seeds(_cells_by_row(compared))]
+    if any("±" in str(measured) for measured in compared.measured.values()):
+        notes.append(DEVIATION)
+    if any(entry.strong for entry in entries):
+        apart = f", {', '.join(compared.references)} aside" if compared.references else ""
+        notes.append(f"Bold: the best measured of the column{apart}.")
+    if any(entry.text == MISSING for entry in entries):
+        notes.append(f"{MISSING}: neither run nor reported." if compared.reported else f"{MISSING}: not run.")
+    return [*notes, note] if note else notes
+
+
+def _about_the_paper(compared: Compared) -> Iterator[str]:
+    if not compared.reported:
+        return
+    yield f"Reported: {compared.reported.source}."
+    if compared.comparable:
+        yield f"Each cell: measured (reported, measured {MINUS} reported)."
+    else:
+        yield (
+            f"Each cell: measured (reported). Measured on {_listed(_datasets(compared))}: not comparable with the "
+            "reported numbers, which are of other data or architectures."
+        )
+    left_out = _left_out(compared)
+    if left_out:
+        yield f"In the paper's table but not here: {', '.join(left_out)}."
+
+
+def _left_out(compared: Compared) -> list[str]:
+    """The paper's groups that are not shown at all, and the columns missing from those that are."""
+    theirs = compared.reported.numbers if compared.reported else ()
+    groups = [place.group for place in theirs if place.group not in compared.groups]
+    columns = [place for place in theirs if place.group in compared.groups and place.column not in compared.columns]
+    return list(dict.fromkeys([*groups, *(_place_name(place.group, place.column) for place in columns)]))
+
+
+def _datasets(compared: Compared) -> list[str]:
+    return list(dict.fromkeys(each.cell.results[0].metrics.dataset for each in compared.measured.values()))
+
+
+def _listed(names: Sequence[str]) -> str:
+    return " and ".join(filter(None, (", ".join(names[:-1]), names[-1]))) if names else "nothing"
+
+
+def _place_name(group: str, column: str) -> str:
+    return f"{group} {column}".lstrip()
+
+
+def _about_the_columns(compared: Compared) -> Iterator[str]:
+    """The images, and each column's value and protocol; where groups or rows differ in them, with their names."""
+    datasets = {_images(measured) for measured in compared.measured.values()}
+    if len(datasets) == 1:
+        yield f"Dataset: {min(datasets)}."
+    for column in compared.columns:
+        facts: dict[str, list[Place]] = {}
+        for place, measured in compared.measured.items():
+            if place.column == column:
+                on = f" on {_images(measured)}" if len(datasets) > 1 else ""
+                facts.setdefault(f"{_what(measured)}{on}; {_protocol(measured)}", []).append(place)
+        texts = []
+        for fact, places in facts.items():
+            names = dict.fromkeys(place.group or place.row for place in places)
+            where = f" ({', '.join(names)})" if len(facts) > 1 else ""
+            texts.append(fact + repeats([compared.measured[place].cell for place in places]) + where)
+        if texts:
+            yield f"{column}: {'; '.join(texts)}."
+
+
+def _images(measured: Measured) -> str:
+    metrics = measured.cell.results[0].metrics
+    return f"{metrics.dataset}{images(metrics.n)}"
+
+
+def _what(measured: Measured) -> str:
+    unit = "percent" if measured.cell.unit is None else measured.cell.unit
+    return f"{measured.value} in {unit}" if unit else measured.value
+
+
+def _protocol(measured: Measured) -> str:
+    return measured.cell.results[0].metrics.protocol
+
+
+def _cells_by_row(compared: Compared) -> dict[str, list[tuple[str, Cell]]]:
+    rows: dict[str, list[tuple[str, Cell]]] = {}
+    for place, measured in compared.measured.items():
+        rows.setdefault(place.row, []).append((_place_name(place.group, place.column), measured.cell))
+    return rows

@@ -1,0 +1,44 @@
+"""The sentences under a table that tables of all kinds share."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from stages.figures.comparison import Cell
+
+DEVIATION = (
+    "±: the sample standard deviation over the seeds of the encoder or, of a single encoder, over the repeats "
+    "of the evaluation."
+)
+
+
+def seeds(rows: Mapping[str, Sequence[tuple[str, "Cell"]]]) -> Iterator[str]:
+    """The seeds behind each row's cells, each with its place's name; a downloaded encoder's are not known."""
+    texts = [f"{label} {text}" for label, cells in rows.items() if (text := _seeds_of(cells))]
+    if texts:
+        yield f"Seeds: {'; '.join(texts)}."
+
+
+def _seeds_of(cells: Sequence[tuple[str, "Cell"]]) -> str:
+    """The seeds of most of the cells, then those of the others."""
+    places: dict[str, list[str]] = {}
+    for place, cell in cells:
+        if None not in cell.seeds:
+            text = ", ".join(map(str, sorted(seed for seed in cell.seeds if seed is not None)))
+            places.setdefault(text, []).append(place)
+    usual = max(places, key=lambda text: len(places[text]), default="")
+    exceptions = [f"{text} in {', '.join(where)}" for text, where in places.items() if text != usual]
+    return usual + (f" (but {'; '.join(exceptions)})" if exceptions else "")
+
+
+def repeats(cells: Sequence["Cell"]) -> str:
+    """How often the evaluation was repeated on each encoder, if it was: a number, or the smallest and the largest."""
+    counts = [cell.repeats for cell in cells]
+    text = " to ".join(str(count) for count in dict.fromkeys((min(counts), max(counts))))
+    return "" if text == "1" else f"; mean of {text} repeats"
+
+
+def images(n: Mapping[str, int]) -> str:
+    """As in ", 100 train and 20 val images"; nothing of what needs none."""
+    counts = " and ".join(f"{count} {split}" for split, count in n.items() if count)
+    return f", {counts} images" if counts else ""

@@ -1,0 +1,310 @@
+"""The tables of what was measured beside what is reported, against ones written out by hand."""
+
+import csv
+import io
+import json
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from stages import compare, results_page
+from stages.artifacts.metrics import Metrics, write_metrics
+from stages.errors import UserError
+from stages.tables.reported import Number, Place, read_reported
+from tests.conftest import assert_refused, card, program
+
+Write = Callable[..., Path]
+
+PAPER = {
+    "citation": {"title": "A Paper", "venue": "A Journal", "year": 2020},
+    "tables": {
+        "table-1": {
+            "title": "50% | all",
+            "section": "4.1",
+            "numbers": {
+                "Teacher": {"Linear": 70.8, "NN": 57.3},
+                "CC": {"Linear": 46.4},
+                "Ours": {"Linear": {"value": 59.0, "note": "f7"}, "NN": {"value": 50.7, "deviation": 0.3}, "CA": 27.6},
+            },
+        },
+        "table-2": {
+            "title": "Views of T̂",
+            "numbers": {
+                "Ŝ-v, T̂-v": {"A": {"1%": 10.0, "10%": 20.0, "100%": 30.0}, "B": {"1%": 11.0}, "C": {"1%": 1}},
+                "Only B": {"B": {"1%": 12.5}},
+            },
+        },
+    },
+}
+
+MARKDOWN = """\
+## 50% \\| all
+
+|         |                     Linear |                            NN |
+|---------|---------------------------:|------------------------------:|
+| Teacher |          70.0 (70.8, −0.8) |             60.0 (57.3, +2.7) |
+| CC      |             not run (46.4) |                             – |
+| Ours    | **61.0 ± 1.4** (59.0 [f7], +2.0) |     50.7 ± 0.7 (50.7 ± 0.3, +0.0) |
+| Mine    | 55.5                       |                             – |
+
+- Reported: A Paper (A Journal 2020), table 1, section 4.1.
+- Each cell: measured (reported, measured − reported).
+- In the paper's table but not here: CA.
+- Dataset: toy, 100 train and 20 val images.
+- Linear: top1 in percent; the protocol of linear.
+- NN: top1 in percent; the protocol of knn.
+- Seeds: Teacher 0; Ours 0, 1; Mine 0.
+- ±: the sample standard deviation over the seeds of the encoder or, of a single encoder, over the repeats of the evaluation.
+- Bold: the best measured of the column, Teacher aside.
+- –: neither run nor reported.
+- Of our own.
+"""  # noqa: E501, RUF001
+
+LATEX = r"""% \usepackage{booktabs}
+\begin{table}
+\centering
+\caption{Views of $\hat{T}$}
+\begin{tabular}{lrrr}
+\toprule
+A & 1\% & 10\% & 100\% \\
+\midrule
+$\hat{S}$-v, $\hat{T}$-v & 9.0 (10.0, $-$1.0) & not run (20.0) & not run (30.0) \\
+\bottomrule
+\end{tabular}
+
+\medskip
+\begin{tabular}{lr}
+\toprule
+B & 1\% \\
+\midrule
+$\hat{S}$-v, $\hat{T}$-v & not run (11.0) \\
+Only B & \textbf{13.0} (12.5, +0.5) \\
+Mine & 12.0 \\
+\bottomrule
+\end{tabular}
+"""
+
+
+def squeezed(markdown: str) -> str:
+    """Without the padding of cells."""
+    return re.sub(r"-{2,}:?", "-", re.sub(r" *\| *", "|", markdown))
+
+
+@pytest.fixture
+def paper(tmp_path: Path) -> Path:
+    path = tmp_path / "paper.yaml"
+    path.write_text(yaml.safe_dump(PAPER, sort_keys=False, allow_unicode=True))
+    return path
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Write:
+    """Writes the metrics of an encoder by an evaluation."""
+
+    def write(
+        name: str,
+        evaluation: str,
+        values: Mapping[str, float],
+        *,
+        seed: int = 0,
+        dataset: str = "toy",
+        units: Mapping[str, str] | None = None,
+        notes: Mapping[str, str] | None = None,
+    ) -> Path:
+        origin = {"way": "distill", "method": "m", "dataset": dataset, "seed": seed, "teacher": "big"}
+        path = tmp_path / "metrics" / f"{name}-{evaluation}-{dataset}.json"
+        metrics = Metrics(
+            encoder=json.loads(card(name=name, origin=origin).to_json()),
+            dataset=dataset,
+            evaluation=evaluation,
+            protocol=f"the protocol of {evaluation}",
+            values=values,
+            deviations={},
+            n={"train": 100, "val": 20},
+            seeds=(0,),
+            options={},
+            wall_time_s=1.0,
+            units=units or {},
+            notes=notes or {},
+        )
+        write_metrics(path, metrics)
+        return path
+
+    return write
+
+
+def compared(folder: Path, *arguments: object) -> dict[str, str]:
+    """The three tables, by the kind of file."""
+    outputs = {kind: folder / f"tables/table.{kind}" for kind in ("markdown", "csv", "latex")}
+    flags = [part for kind, path in outputs.items() for part in (f"--{kind}", path)]
+    compare.main([*map(str, arguments), *map(str, flags)])
+    return {kind: path.read_text() for kind, path in outputs.items()}
+
+
+@pytest.fixture
+def table(tmp_path: Path, write: Write, paper: Path) -> dict[str, str]:
+    """The first table of the paper, with two seeds of a student, a row of our own, and one that was not run."""
+    ours = [write(f"ours{seed}", "linear", {"top1": 60.0 + 2 * seed, "top5": 0}, seed=seed) for seed in (0, 1)]
+    near = [write(f"ours{seed}", "knn", {"top1": 50.2 + seed}, seed=seed) for seed in (0, 1)]
+    return compared(
+        tmp_path,
+        *("--rows", "Teacher", "Ours", "Mine", "--columns", "Linear", "NN", "--references", "Teacher"),
+        *("--cell", "", "Teacher", "Linear", "", write("big", "linear", {"top1": 70.0})),
+        *("--cell", "", "Teacher", "NN", "", write("big", "knn", {"top1": 60.0})),
+        *("--cell", "", "Ours", "Linear", "top1", *ours, "--cell", "", "Ours", "NN", "", *near),
+        *("--cell", "", "Mine", "Linear", "", write("mine", "linear", {"top1": 55.5})),
+        *("--paper", paper, "--table", "table-1", "--note", "Of our own."),
+    )
+
+
+def test_markdown_by_hand(table: dict[str, str]) -> None:
+    assert squeezed(table["markdown"]) == squeezed(MARKDOWN)
+
+
+def test_csv_by_hand(table: dict[str, str]) -> None:
+    linear, near = (
+        "percent,{},toy,100,20,{},the protocol of linear,{}",
+        "percent,{},toy,100,20,{},the protocol of knn,{}",
+    )
+    assert table["csv"].splitlines() == [
+        "group,row,column,value,unit,mean,std,seeds,repeats,dataset,n_train,n_val,reported,reported_deviation,"
+        "difference,protocol,encoders",
+        ",Teacher,Linear,top1," + linear.format("70.0,,0,1", "70.8,,-0.8", "big"),
+        ",Teacher,NN,top1," + near.format("60.0,,0,1", "57.3,,2.7", "big"),
+        ",CC,Linear,,,,,,,,,,46.4,,,,",
+        ",Ours,Linear,top1," + linear.format("61.0,1.414214,0 1,1", "59.0,,2.0", "ours0 ours1"),
+        ",Ours,NN,top1," + near.format("50.7,0.707107,0 1,1", "50.7,0.3,0.0", "ours0 ours1"),
+        ",Mine,Linear,top1," + linear.format("55.5,,0,1", ",,", "mine"),
+    ]
+
+
+def test_wide_groups_are_one_below_the_other_with_what_each_has(tmp_path: Path, write: Write, paper: Path) -> None:
+    few = {"top1@1%": 9.0, "top1@10%": 21.0}
+    written = compared(
+        tmp_path,
+        *("--groups", "A", "B", "--rows", "Ŝ-v, T̂-v", "Only B", "Mine", "--columns", "1%", "10%", "100%"),
+        *("--cell", "A", "Ŝ-v, T̂-v", "1%", "top1@1%", write("a", "linear", few)),
+        *("--cell", "B", "Only B", "1%", "top1", write("b", "linear", {"top1": 13.0})),
+        *("--cell", "B", "Mine", "1%", "top1", write("c", "linear", {"top1": 12.0})),
+        *("--paper", paper, "--table", "table-2"),
+    )
+    assert written["latex"].startswith(LATEX)
+    assert written["latex"].isascii()
+    assert (
+        "1%: top1@1% in percent; the protocol of linear (A); top1 in percent; the protocol of linear (B)."
+        in (written["markdown"])
+    )
+    assert "In the paper's table but not here: C." in written["markdown"]
+
+
+def test_few_columns_of_groups_are_side_by_side(tmp_path: Path, write: Write) -> None:
+    cells = [("--cell", group, "Ours", "NN", "", write("a", "knn", {"top1": 1.0})) for group in ("A", "B")]
+    text = compared(tmp_path, *sum(cells, ()), "--groups", "A", "B", "--rows", "Ours", "--columns", "NN")["markdown"]
+    assert squeezed(text).splitlines()[:4] == ["||A|B|", "|-|-|-|", "||NN|NN|", "|Ours|1.0|1.0|"]
+
+
+def test_without_a_paper_nothing_is_reported(tmp_path: Path, write: Write) -> None:
+    cell = ("--cell", "", "Ours", "NN", "", write("a", "knn", {"top1": 1.0}))
+    text = compared(tmp_path, *cell, "--rows", "Ours", "--columns", "NN", "CA")["markdown"]
+    assert "|Ours|1.0|–|" in squeezed(text)  # noqa: RUF001
+    assert "- –: not run.\n" in text  # noqa: RUF001
+    assert "eported" not in text
+
+
+def test_other_data_is_not_subtracted(tmp_path: Path, write: Write, paper: Path) -> None:
+    written = compared(
+        tmp_path,
+        *("--cell", "", "Ours", "NN", "", write("a", "knn", {"top1": 1.0}, dataset="digits")),
+        *("--rows", "Ours", "--columns", "NN", "--paper", paper, "--comparable", "false"),
+    )
+    assert "|Ours|1.0 (50.7 ± 0.3)|" in squeezed(written["markdown"])
+    assert "Measured on digits: not comparable with the reported numbers" in written["markdown"]
+    assert {row["difference"] for row in csv.DictReader(io.StringIO(written["csv"]))} == {""}
+
+
+def test_units_and_findings_are_shown(tmp_path: Path, write: Write) -> None:
+    written = compared(
+        tmp_path,
+        *("--cell", "", "Ours", "Size", "", write("a", "cost", {"parameters": 11.17}, units={"parameters": "M"})),
+        *("--cell", "", "More", "Size", "", write("b", "cost", {"parameters": 25.6}, units={"parameters": "M"})),
+        *("--cell", "", "Ours", "Best", "", write("a", "layers", {"top1": 57.64}, notes={"best_layer": "conv4"})),
+        *("--rows", "Ours", "More", "--columns", "Size", "Best"),
+    )["markdown"]
+    assert "|Ours|11.2|57.6 [conv4]|" in squeezed(written)
+    assert "- Size: parameters in M; the protocol of cost.\n" in written
+    assert "**" not in written
+
+
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    values=st.lists(st.floats(0, 100), min_size=2, max_size=5), reported=st.floats(0, 100).map(lambda x: round(x, 1))
+)
+def test_numbers_are_numpys(tmp_path: Path, write: Write, values: list[float], reported: float) -> None:
+    paper = tmp_path / "numbers.yaml"
+    paper.write_text(yaml.safe_dump({"tables": {"table-1": {"numbers": {"Ours": {"NN": reported}}}}}))
+    paths = [write(f"a{seed}", "knn", {"top1": value}, seed=seed) for seed, value in enumerate(values)]
+    cell = ("--cell", "", "Ours", "NN", "", *paths)
+    text = compared(tmp_path, *cell, "--rows", "Ours", "--columns", "NN", "--paper", paper)["csv"]
+    (row,) = csv.DictReader(io.StringIO(text))
+    assert float(row["mean"]) == pytest.approx(np.mean(values), abs=1e-6)
+    assert float(row["std"]) == pytest.approx(np.std(values, ddof=1), abs=1e-6)
+    assert float(row["difference"]) == pytest.approx(np.mean(values) - reported, abs=1e-6)
+
+
+def test_numbers_of_a_paper_are_read_whatever_their_form(paper: Path) -> None:
+    assert read_reported(paper, "table-1").numbers[Place("", "Ours", "NN")] == Number(50.7, 0.3)
+    assert read_reported(paper, "table-2").numbers[Place("B", "Only B", "1%")] == Number(12.5)
+
+
+@pytest.mark.parametrize(
+    "numbers", [{"Ours": 3}, {"Ours": {"NN": "many"}}, {"Ours": {"NN": {"value": 1, "x": 2}}}, [1]]
+)
+def test_refuses_numbers_of_another_form(tmp_path: Path, numbers: object) -> None:
+    path = tmp_path / "paper.yaml"
+    path.write_text(yaml.safe_dump({"tables": {"table-1": {"numbers": numbers}}}))
+    with pytest.raises(UserError, match=r"paper\.yaml: the numbers of table-1 cannot be read"):
+        read_reported(path, "table-1")
+
+
+def test_refuses_an_unknown_table(paper: Path) -> None:
+    with pytest.raises(UserError, match="unknown table 'table-3': did you mean 'table-2'"):
+        read_reported(paper, "table-3")
+
+
+def test_refuses_a_value_that_was_not_measured(tmp_path: Path, write: Write) -> None:
+    path = write("a", "knn", {"top1": 1.0})
+    before = set(tmp_path.rglob("*"))
+    outputs = ("--markdown", tmp_path / "t.md", "--csv", tmp_path / "t.csv", "--latex", tmp_path / "t.tex")
+    cell = ("--cell", "", "Ours", "NN", "top5", path, "--rows", "Ours", "--columns", "NN")
+    done = program("compare", *cell, *outputs)
+    assert_refused(done, path, "'top5'", "column NN", "top1", folder=tmp_path, before=before)
+
+
+def test_refuses_a_cell_without_a_file(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="--cell"):
+        compared(tmp_path, "--cell", "", "Ours", "NN", "", "--rows", "Ours", "--columns", "NN")
+
+
+def test_the_page_has_tables_links_and_what_was_not_run(tmp_path: Path, table: dict[str, str]) -> None:
+    results = tmp_path / "results"
+    (results / "tables").mkdir(parents=True)
+    (results / "tables/a.md").write_text(table["markdown"])
+    (results / "tables/a.csv").write_text(table["csv"])
+    (results / "tables/comparison.md").write_text("| everything |\n")
+    results_page.main(
+        [
+            *("--table", *(str(results / file) for file in ("tables/a.md", "tables/a.csv", "figures/a.png"))),
+            *("--comparison", str(results / "tables/comparison.md"), str(results / "figures/clusters/b.png")),
+            *("--page", str(results / "results.md")),
+        ]
+    )
+    page = (results / "results.md").read_text()
+    assert "|50% \\|all|toy (100/20)|5|1|CC|" in squeezed(page)
+    assert re.findall(r"!\[.*?\]\((.*?)\)", page) == ["figures/a.png", "figures/clusters/b.png"]
+    assert page.index(table["markdown"]) < page.index("figures/a.png") < page.index("| everything |")

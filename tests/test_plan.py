@@ -1,0 +1,114 @@
+"""What is said before a run: against torch's own count of multiply-adds, and against sums by hand."""
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from experiment import plan
+from experiment.config import Experiment
+from torch.utils.flop_counter import FlopCounterMode
+
+from stages import architectures
+from stages.artifacts.weights import InputContract
+from tests.project import TINY
+
+CONFIG: dict[str, Any] = {
+    "datasets": {"imagenet": {"source": "folder", "path": "nowhere", "size": 224, "augmentation": "crop-flip"}},
+    "encoders": {"public": {"fetch": "moco_v2_800ep", "dataset": "imagenet"}},
+    "students": [
+        {
+            "teachers": ["public"],
+            "dataset": "imagenet",
+            "architectures": ["resnet18"],
+            "methods": ["compress-1q"],
+            "options": {"epochs": 130},
+        }
+    ],
+    "evaluations": {"knn": {}},
+}
+
+
+@pytest.fixture(autouse=True)
+def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("architecture", "size"),
+    [
+        ("resnet18", 64),
+        ("resnet50", 64),
+        ("mobilenet_v2", 64),
+        ("alexnet", 224),
+        ("resnet18_cifar", 32),
+        ("resnet50_x2", 64),
+    ],
+)
+def test_multiply_adds_are_about_those_that_torch_counts(architecture: str, size: int) -> None:
+    with torch.device("meta"):
+        encoder = architectures.build(architecture, InputContract(size)).eval()
+        images = torch.empty(1, 3, size, size)
+    with FlopCounterMode(display=False) as counter:
+        encoder.to("meta")(images.to("meta"))
+    assert plan.multiply_adds(architecture, size) == pytest.approx(counter.get_total_flops() / 2, rel=0.15)
+
+
+def test_an_unknown_architecture_has_no_number() -> None:
+    assert plan.multiply_adds("timm/vit_tiny_patch16_224", 224) is None
+
+
+def test_the_work_of_a_cached_teacher_is_its_embedding() -> None:
+    work = {(job.rule, job.name): job.work for job in plan.jobs(Experiment(CONFIG))}
+    student = "public--resnet18--compress-1q--seed0"
+    assert work["distill", student] == pytest.approx(130 * 1_281_167 * 3 * 1.814e9)
+    assert work["embed", "public/imagenet"] == pytest.approx(1_331_167 * 4.089e9)
+    assert set(work) == {("distill", student), ("embed", "public/imagenet"), ("embed", f"{student}/imagenet")}
+
+
+def test_a_live_teacher_runs_with_its_student() -> None:
+    config = copy.deepcopy(CONFIG)
+    config["students"][0]["teacher"] = "live"
+    (job,) = (job for job in plan.jobs(Experiment(config)) if job.rule == "distill")
+    assert job.work == pytest.approx(130 * 1_281_167 * (3 * 1.814e9 + 4.089e9))
+
+
+def test_data_that_is_not_there_is_named() -> None:
+    text = "\n".join(plan.plan(Experiment(CONFIG)))
+    assert "imagenet: source folder, from the folder nowhere, which IS NOT THERE" in text
+    assert "public: checkpoint moco_v2_800ep, a download" in text
+    # 130 epochs of 1,281,167 images, 3 x 1.814 GMACs each, at 10 TMAC/s.
+    assert "distill: 1 job, 25\n" in text
+
+
+def test_what_is_done_is_not_planned_and_what_ran_before_is_known(tmp_path: Path) -> None:
+    experiment = Experiment(CONFIG)
+    record = tmp_path / "results/benchmarks/distill/public--resnet18--compress-1q--seed0.tsv"
+    record.parent.mkdir(parents=True)
+    record.write_text("s\th:m:s\n7200.0\t2:00:00\n")
+    assert "  distill: 1 job, 2.0" in list(plan.plan(experiment))
+    for job in plan.jobs(experiment):
+        job.output.parent.mkdir(parents=True, exist_ok=True)
+        job.output.touch()
+    for path in ("results/datasets/imagenet/train.h5", "results/encoders/public/weights.safetensors"):
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).touch()
+    assert list(plan.plan(experiment)) == []
+
+
+def test_images_in_a_folder_are_counted(tmp_path: Path) -> None:
+    for file in ("train/a/1.png", "train/b/2.png", "val/a/3.png"):
+        (tmp_path / "numerals" / file).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "numerals" / file).touch()
+    assert plan.images_of(Experiment(TINY).datasets["numerals"]) == (2, 1)
+
+
+def test_the_plan_of_a_config_file_is_printed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump(CONFIG))
+    monkeypatch.setattr("sys.argv", ["plan", "--configfile", "mine.yaml"])
+    plan.main()
+    assert "IS NOT THERE" in capsys.readouterr().out

@@ -1,0 +1,154 @@
+"""The figures of tables, by their pixels and by what they choose to show."""
+
+import csv
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image, ImageColor
+
+from stages import plot
+from stages.compare import CSV_COLUMNS
+from stages.errors import UserError
+from stages.figures import lines, table_bars
+from stages.figures.compared import axis_label, mark_label, read_points
+from stages.figures.style import GREY, OKABE_ITO
+from tests.conftest import assert_refused, program
+
+BLUE, ORANGE = OKABE_ITO[:2]
+
+
+def write(path: Path, cells: list[dict[str, object]]) -> Path:
+    """A CSV as compare writes it, of one value in percent."""
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, CSV_COLUMNS, restval="")
+        writer.writeheader()
+        writer.writerows({"column": "NN", "value": "top1", "unit": "percent", **cell} for cell in cells)
+    return path
+
+
+def drawn(kind: str, table: Path, *more: str) -> NDArray[np.uint8]:
+    """The figure as [H, W, 3]."""
+    path = table.with_suffix(".png")
+    plot.main([f"table-{kind}", "--table", str(table), "--figure", str(path), *more])
+    with Image.open(path) as image:
+        return np.asarray(image.convert("RGB"))
+
+
+def rows_of(picture: NDArray[np.uint8], colour: str) -> NDArray[np.intp]:
+    """The lines of pixels in which a colour is."""
+    return np.flatnonzero((picture == ImageColor.getrgb(colour)).all(axis=2).any(axis=1))
+
+
+TEMPERATURES: list[dict[str, object]] = [
+    {"row": "Teacher", "mean": 57.0},
+    {"row": 0.02, "mean": 46.0, "std": 1.0, "reported": 46.3, "difference": -0.3},
+    {"row": 0.04, "mean": 47.0, "reported": 46.8, "difference": 0.2},
+    {"row": 1.0, "reported": 3.1},
+]
+
+
+def test_lines_over_rows_show_references_as_levels(tmp_path: Path) -> None:
+    places = lines.places_of(read_points(write(tmp_path / "a.csv", TEMPERATURES)))
+    assert [(place.panel, place.line, place.x) for place in places] == [
+        ("NN", "", None),
+        ("NN", "", 0.02),
+        ("NN", "", 0.04),
+        ("NN", "", 1.0),
+    ]
+
+
+def test_columns_that_are_numbers_are_what_lines_go_over(tmp_path: Path) -> None:
+    cells: list[dict[str, object]] = [
+        {"group": "Top-1", "row": method, "column": epochs, "mean": epochs / 10}
+        for method in "ab"
+        for epochs in (100, 300)
+    ]
+    places = lines.places_of(read_points(write(tmp_path / "a.csv", cells)))
+    assert {(place.panel, place.line) for place in places} == {("Top-1", "a"), ("Top-1", "b")}
+    assert [place.x for place in places] == [100, 300, 100, 300]
+
+
+def test_groups_that_are_numbers_are_what_lines_go_over(tmp_path: Path) -> None:
+    cells: list[dict[str, object]] = [
+        {"group": epochs, "row": "a", "column": column, "mean": 1}
+        for epochs in (100, 300)
+        for column in ("Top-1", "Top-5")
+    ]
+    places = lines.places_of(read_points(write(tmp_path / "a.csv", cells)))
+    assert {(place.panel, place.line) for place in places} == {("Top-1", "a"), ("Top-5", "a")}
+    assert {place.x for place in places} == {100, 300}
+
+
+def test_a_higher_line_is_drawn_higher(tmp_path: Path) -> None:
+    cells: list[dict[str, object]] = [
+        {"group": group, "row": row, "mean": mean} for group, mean in (("low", 10), ("high", 90)) for row in (1, 2, 3)
+    ]
+    picture = drawn("lines", write(tmp_path / "a.csv", cells), "--x", "epochs")
+    in_panel = [rows_of(picture, colour) for colour in (BLUE, ORANGE)]
+    low, high = (rows[rows < 0.75 * len(picture)] for rows in in_panel)
+    assert len(low)
+    assert high.max() < low.min()
+
+
+def test_lines_all_look_different_and_references_are_grey() -> None:
+    names = [f"method {number}" for number in range(20)]
+    looks = lines.looks_of([*names, "Teacher"], ["Teacher"])
+    assert looks["Teacher"][0] == GREY
+    assert len({looks[name] for name in names}) == 20
+    assert GREY not in {looks[name][0] for name in names}
+
+
+def test_what_is_only_reported_is_drawn_hollow(tmp_path: Path) -> None:
+    reported = [{**cell, "mean": "", "std": "", "difference": ""} for cell in TEMPERATURES[1:]]
+    only, both = (drawn("lines", write(tmp_path / f"{n}.csv", c)) for n, c in (("a", reported), ("b", TEMPERATURES)))
+    solid = [len(rows_of(picture, BLUE)) for picture in (only, both)]
+    assert solid[0] == 0 < solid[1]
+
+
+def test_bars_have_marks_where_something_is_reported(tmp_path: Path) -> None:
+    cells: list[dict[str, object]] = [
+        {"group": "A", "row": "Supervised", "reported": 70.0},
+        {"group": "A", "row": "CC", "reported": 60.0},
+        {"group": "A", "row": "Ours", "mean": 50.0, "std": 2.0, "reported": 55.0, "difference": -5.0},
+    ]
+    (group,) = table_bars.groups_of(read_points(write(tmp_path / "a.csv", cells)))
+    assert group.marks == (70.0, 60.0, 55.0)
+    assert [cell and (cell.mean, cell.std) for _, cell in group.bars] == [None, None, (50.0, 2.0)]
+    assert len(rows_of(drawn("bars", tmp_path / "a.csv", "--references", "Supervised"), BLUE)) > 50
+
+
+def test_the_legend_says_what_the_reported_numbers_are(tmp_path: Path) -> None:
+    points = read_points(write(tmp_path / "a.csv", TEMPERATURES))
+    assert mark_label(points) == "reported"
+    apart = read_points(write(tmp_path / "b.csv", [{**cell, "difference": ""} for cell in TEMPERATURES]))
+    assert mark_label(apart) == "reported (other data or architectures)"
+    assert mark_label(points[:1]) == ""
+    assert axis_label(points, "") == "top1, %"
+    assert axis_label(points, "1-NN accuracy") == "1-NN accuracy"
+
+
+@pytest.mark.parametrize("kind", ["lines", "bars"])
+def test_equal_tables_give_equal_files(tmp_path: Path, kind: str) -> None:
+    table = write(tmp_path / "a.csv", TEMPERATURES)
+    once, again = tmp_path / "once.png", tmp_path / "again.png"
+    for path in (once, again):
+        plot.main([f"table-{kind}", "--table", str(table), "--figure", str(path)])
+    assert once.read_bytes() == again.read_bytes()
+
+
+def test_refuses_lines_over_no_numbers(tmp_path: Path) -> None:
+    table = write(tmp_path / "a.csv", [{"row": "Ours", "mean": 1.0}])
+    before = set(tmp_path.rglob("*"))
+    done = program("plot", "table-lines", "--table", table, "--figure", tmp_path / "a.png")
+    assert_refused(done, table, "neither groups, columns nor rows are numbers", folder=tmp_path, before=before)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"), [("a,b\n1,2\n", "lacks some"), (",".join(CSV_COLUMNS) + "\n", "no cells")]
+)
+def test_refuses_other_files(tmp_path: Path, text: str, expected: str) -> None:
+    (tmp_path / "a.csv").write_text(text)
+    with pytest.raises(UserError, match=expected):
+        read_points(tmp_path / "a.csv")

@@ -1,0 +1,253 @@
+"""The config's tables and figures: which measurements stand in each cell, and what a paper reports beside them."""
+
+import hashlib
+import json
+import math
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from experiment import source
+from experiment.errors import ConfigError, require
+
+if TYPE_CHECKING:
+    from experiment.config import Experiment, Measurement
+
+PAPERS = source.ROOT / "workflow" / "papers"
+
+
+@dataclass(frozen=True)
+class Reported:
+    """A paper's table: ``file`` and ``table`` say where, ``entry`` is its text."""
+
+    file: str
+    table: str
+    entry: str
+
+    @property
+    def digest(self) -> str:
+        """What a change of the paper's other tables leaves as it is."""
+        return hashlib.sha256(self.entry.encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """The ``value`` (empty: the one that is usually shown) of ``measurements``, which differ only in their seeds."""
+
+    group: str
+    row: str
+    column: str
+    value: str
+    measurements: tuple["Measurement", ...]
+
+
+@dataclass(frozen=True)
+class Table:
+    """``cells`` are those with something measured; without groups, all are of the group ``""``."""
+
+    name: str
+    title: str
+    reported: Reported | None
+    groups: tuple[str, ...]
+    rows: tuple[str, ...]
+    columns: tuple[str, ...]
+    references: tuple[str, ...]
+    comparable: bool
+    note: str
+    cells: tuple[Cell, ...]
+
+
+@dataclass(frozen=True)
+class Figure:
+    table: str
+    kind: str
+    x: str
+    y: str
+
+
+def tables_of(config: Mapping[str, Any], experiment: "Experiment") -> dict[str, Table]:
+    """The config's tables, each with its cells.
+
+    Raises:
+        ConfigError: a name that is not there, or a row, column or group in which nothing is measured.
+    """
+    resolver = _Resolver(experiment)
+    _refuse_taken("tables", config.get("tables", {}), ("comparison",))
+    return {name: _table(name, entry, resolver) for name, entry in config.get("tables", {}).items()}
+
+
+def figures_of(config: Mapping[str, Any], tables: Mapping[str, Table]) -> dict[str, Figure]:
+    _refuse_taken("figures", config.get("figures", {}), ("comparison", "training-curves"))
+    return {name: _figure(f"figures.{name}", entry, tables) for name, entry in config.get("figures", {}).items()}
+
+
+def _refuse_taken(where: str, names: Iterable[str], taken: Sequence[str]) -> None:
+    for name in names:
+        if name in taken:
+            raise ConfigError(f"{where}.{name}: every experiment has {where} of this name; expected another")
+
+
+class _Resolver:
+    """Finds the measurements that a row and a column name."""
+
+    def __init__(self, experiment: "Experiment") -> None:
+        self.evaluations = experiment.evaluations
+        self.datasets = {name: encoder.dataset for name, encoder in experiment.encoders.items()}
+        self.measured = {(m.encoder, m.dataset, m.evaluation): m for m in experiment.measurements}
+        self.seeds: dict[str, list[str]] = {}
+        for name in self.datasets:
+            self.seeds.setdefault(_without_seed(name), []).append(name)
+
+    @property
+    def names(self) -> list[str]:
+        """What a row may name: encoders, and students without their seeds."""
+        return [*dict.fromkeys([*self.datasets, *self.seeds])]
+
+    def measurements(self, encoder: str, column: Mapping[str, str]) -> tuple["Measurement", ...]:
+        encoders = [encoder] if encoder in self.datasets else self.seeds.get(encoder, [])
+        evaluation = column["evaluation"]
+        found = (self.measured.get((name, self._dataset(name, column), evaluation)) for name in encoders)
+        return tuple(measurement for measurement in found if measurement)
+
+    def _dataset(self, encoder: str, column: Mapping[str, str]) -> str:
+        if "dataset" in column or column["evaluation"] not in self.evaluations:
+            return column.get("dataset", "")
+        named = self.evaluations[column["evaluation"]].datasets
+        return named[0] if len(named) == 1 else self.datasets[encoder]
+
+
+def _without_seed(student: str) -> str:
+    return re.sub(r"--seed\d+(?!.*--seed\d)", "", student)
+
+
+def _table(name: str, entry: Mapping[str, Any], resolver: _Resolver) -> Table:
+    where = f"tables.{name}"
+    rows, columns = _by_text(entry["rows"]), _by_text(entry["columns"])
+    groups = _by_text(entry.get("groups", {"": {}}))
+    cells = tuple(_cells(where, rows, columns, groups, resolver))
+    for label in _missing(rows, {cell.row for cell in cells}):
+        names = [_filled(where, rows[label], group, variables) for group, variables in groups.items()]
+        _refuse_empty(f"{where}.rows.{label}", "encoder", names, resolver.names)
+    for label in _missing(columns, {cell.column for cell in cells}):
+        names = [_filled(where, columns[label]["evaluation"], group, variables) for group, variables in groups.items()]
+        _refuse_empty(f"{where}.columns.{label}", "evaluation", names, resolver.evaluations)
+    for label in _missing(groups, {cell.group for cell in cells}):
+        _refuse_empty(f"{where}.groups.{label}", "encoder", [], ())
+    reported = _reported(where, entry["reported"]) if "reported" in entry else None
+    if reported and not _overlap(reported, rows, columns, groups):
+        raise ConfigError(
+            f"{where}: {entry['reported']} reports nothing of its rows, groups and columns; expected the paper's own "
+            f"labels, as in {reported.file}"
+        )
+    labels = {*rows, *(json.loads(reported.entry)["numbers"] if reported else ())}
+    references = tuple(map(str, entry.get("references", ())))
+    for reference in references:
+        require(f"{where}.references", "row", reference, labels)
+    return Table(
+        name=name,
+        title=entry.get("title", "" if reported else name),
+        reported=reported,
+        groups=tuple(groups),
+        rows=tuple(rows),
+        columns=tuple(columns),
+        references=references,
+        comparable=entry.get("comparable", True),
+        note=entry.get("note", ""),
+        cells=cells,
+    )
+
+
+def _cells(
+    where: str,
+    rows: Mapping[str, str],
+    columns: Mapping[str, Mapping[str, str]],
+    groups: Mapping[str, Mapping[str, Any]],
+    resolver: _Resolver,
+) -> Iterator[Cell]:
+    for group, variables in groups.items():
+        for row, template in rows.items():
+            encoder = _filled(f"{where}.rows.{row}", template, group, variables)
+            for column, templates in columns.items():
+                keys = {
+                    key: _filled(f"{where}.columns.{column}.{key}", text, group, variables)
+                    for key, text in templates.items()
+                }
+                if measurements := resolver.measurements(encoder, keys):
+                    yield Cell(group, row, column, keys.get("value", ""), measurements)
+
+
+def _by_text(entry: Mapping[Any, Any]) -> dict[str, Any]:
+    """A label may be a number in the config, such as a temperature."""
+    return {str(label): value for label, value in entry.items()}
+
+
+def _filled(where: str, template: str, group: str, variables: Mapping[str, Any]) -> str:
+    """``template`` with the group's variables in the place of their names."""
+
+    def value(name: re.Match[str]) -> str:
+        if name[1] not in variables:
+            of = f"the group {group!r}" if group else "a table without groups"
+            known = ", ".join(variables) or "none"
+            raise ConfigError(f"{where}: unknown variable {name[1]!r} in {template!r}; known of {of} are {known}")
+        return str(variables[name[1]])
+
+    return re.sub(r"\{(.*?)\}", value, template)
+
+
+def _missing(labels: Iterable[str], measured: set[str]) -> list[str]:
+    return [label for label in labels if label not in measured]
+
+
+def _refuse_empty(where: str, kind: str, names: Sequence[str], known: Iterable[str]) -> None:
+    """A row, column or group without any measurement is a slip of the pen."""
+    for name in names:
+        require(where, kind, name, known)
+    raise ConfigError(
+        f"{where}: none of its cells is measured; expected encoders that one of the columns' evaluations measures there"
+    )
+
+
+def _reported(where: str, name: str) -> Reported:
+    """The table that ``name``, as paper/table, points to."""
+    paper, _, table = name.partition("/")
+    require(f"{where}.reported", "paper", paper, [path.stem for path in PAPERS.glob("*.yaml")])
+    text = yaml.safe_load((PAPERS / f"{paper}.yaml").read_text())
+    require(f"{where}.reported", f"table of {paper}", table, text["tables"])
+    facts = {key: value for key, value in text.items() if key != "tables"}
+    entry = json.dumps({**facts, **text["tables"][table]}, default=str)
+    return Reported(f"workflow/papers/{paper}.yaml", table, entry)
+
+
+def _overlap(reported: Reported, rows: Iterable[str], columns: Iterable[str], groups: Iterable[str]) -> bool:
+    """Whether some cell has a reported number."""
+    numbers = json.loads(reported.entry)["numbers"]
+    parts = [
+        numbers[row] if group == "" else numbers[row].get(group, {})
+        for row in rows
+        if row in numbers
+        for group in groups
+    ]
+    return any(column in part for part in parts for column in columns)
+
+
+def _figure(where: str, entry: Mapping[str, Any], tables: Mapping[str, Table]) -> Figure:
+    require(f"{where}.table", "table", entry["table"], tables)
+    table = tables[entry["table"]]
+    rows = [row for row in table.rows if row not in table.references]
+    if entry["kind"] == "lines" and not any(map(_are_numbers, (table.groups, table.columns, rows))):
+        raise ConfigError(
+            f"{where}.kind: lines are drawn over groups, columns or rows that are numbers, but {entry['table']} "
+            f"has the rows {', '.join(rows)}; expected kind: bars, or the rows that are no numbers among the "
+            "table's references"
+        )
+    return Figure(entry["table"], entry["kind"], entry.get("x", ""), entry.get("y", ""))
+
+
+def _are_numbers(labels: Iterable[str]) -> bool:
+    try:
+        return all(math.isfinite(float(label)) for label in labels)
+    except ValueError:
+        return False
