@@ -145,7 +145,7 @@ def get_backbone_code(wildcards, stage):
     )
 
 
-def get_compared(wildcards):
+def get_costed(wildcards):
     """The encoder and, of a student, its teacher, by the flags that take their weights."""
     names = {"weights": wildcards.encoder}
     if wildcards.encoder in experiment.students:
@@ -154,7 +154,7 @@ def get_compared(wildcards):
 
 
 def get_cost_files(wildcards):
-    return {flag: f"results/encoders/{name}/weights.safetensors" for flag, name in get_compared(wildcards).items()}
+    return {flag: f"results/encoders/{name}/weights.safetensors" for flag, name in get_costed(wildcards).items()}
 
 
 def get_cost_input(wildcards):
@@ -167,7 +167,7 @@ def get_cost_flags(wildcards):
 
 def get_cost_code(wildcards):
     """The fingerprint of the stage and of the architectures that it builds."""
-    architectures = [experiment.encoders[name].architecture for name in get_compared(wildcards).values()]
+    architectures = [experiment.encoders[name].architecture for name in get_costed(wildcards).values()]
     return source.fingerprint("stages.cost", *map(get_architecture_module, architectures))
 
 
