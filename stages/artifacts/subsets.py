@@ -6,7 +6,7 @@ After comment lines with ``# key: value``, a row's index a line:
     # fingerprint: 5f2c...
     # percent: 10
     # seed: 0
-    # images: 134
+    # images: 136
     3
     17
 

@@ -29,16 +29,16 @@ class Statistics:
 
 
 def statistics_of(train: Embeddings) -> Statistics:
-    """Those of a whole cache, some rows at a time."""
+    """Those of a whole cache, in one pass, some rows at a time."""
     count, dimension = train.vectors.shape
-    total = torch.zeros(dimension, dtype=torch.float64)
+    total, squares = torch.zeros(2, dimension, dtype=torch.float64)
+    # About the first row's values, so that no variance drowns in the square of its mean.
+    origin = torch.from_numpy(train.unit(np.zeros(1, dtype=np.int64))[0]).double()
     for rows in train.unit_slices():
-        total += torch.from_numpy(rows).sum(dim=0, dtype=torch.float64)
-    mean = total / count
-    squares = torch.zeros_like(total)
-    for rows in train.unit_slices():
-        squares += (torch.from_numpy(rows) - mean).square_().sum(dim=0)
-    return Statistics(mean, squares / max(1, count - 1))
+        shifted = torch.from_numpy(rows) - origin
+        total += shifted.sum(dim=0)
+        squares += shifted.square_().sum(dim=0)
+    return Statistics(origin + total / count, (squares - total**2 / count) / max(1, count - 1))
 
 
 class Head(nn.Module):
