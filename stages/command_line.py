@@ -53,7 +53,7 @@ def _argument_of(kind: Any) -> dict[str, Any]:
     if origin is typing.Literal:
         return {"choices": typing.get_args(kind)}
     if origin is tuple:
-        return {"type": typing.get_args(kind)[0], "nargs": "*", "metavar": "VALUE"}
+        return {**_argument_of(typing.get_args(kind)[0]), "nargs": "*", "metavar": "VALUE"}
     if kind is bool:
         return {"type": _boolean, "metavar": "true|false"}
     return {"type": kind, "metavar": kind.__name__.upper()}

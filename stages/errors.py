@@ -22,6 +22,13 @@ def above_zero(**values: float) -> None:
             raise UserError(f"--{name.replace('_', '-')} is {value:g}; expected a number above 0")
 
 
+def percentages(*values: int) -> None:
+    """Raise the error for the first of the --labels that is no percentage of a train split's labels, or there twice."""
+    for place, value in enumerate(values):
+        if not 1 <= value <= 100 or value in values[:place]:
+            raise UserError(f"--labels has {value}; expected different percentages, from 1 to 100")
+
+
 def unknown(kind: str, name: str, known: Iterable[str]) -> UserError:
     """The error for a ``kind`` called ``name`` that is not among ``known``, with the nearest one named."""
     choices = sorted(known)

@@ -1,127 +1,227 @@
-"""Train a linear classifier on frozen embeddings: CompRess's linear evaluation.
+"""Train linear classifiers on a frozen encoder: CompRess's linear evaluation, and other published ones.
 
-    python -m stages.linear_probe --train teacher-train.h5 --val teacher-val.h5 --metrics linear.json
+    python -m stages.linear_probe --train teacher-train.h5 --val teacher-val.h5 --metrics linear.json \\
+        --checkpoints checkpoints --weights weights.safetensors --images train.h5
 
-Embeddings are l2-normalised, then shifted and scaled to zero mean and unit variance by the statistics of the whole
-train split (section 4.1), then classified by one linear layer, trained with SGD on the cached evaluation views. The
-last epoch's accuracy is reported, and the best epoch's beside it: the authors' code prints the best, chosen on val.
+    python -m stages.linear_probe --train teacher-train.h5 --val teacher-val.h5 --metrics linear.json \\
+        --checkpoints checkpoints --views cached --presets compress moco --labels 1 10 --subsets 1.txt 10.txt
+
+In every epoch the encoder sees a new augmented view of each train image, as in the papers, which takes its weights and
+the images; with --views cached, the classifiers learn from the cached embeddings of the plain ones, in minutes. val is
+always the cache. All presets and learning rates learn from the same batches; each share of labels, and each run, has
+batches of its own. The last epoch's accuracy is reported, and the best epoch's beside it: CompRess's and SwAV's code
+prints the best, chosen on val. Killed or asked to terminate, it goes on from its last checkpoint when started again
+with the same arguments.
 """
 
+import argparse
 import dataclasses
+import hashlib
+import itertools
+import json
 import time
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from stages.command_line import add_evaluation_arguments, add_options, parser_of, read_options, run
-from stages.errors import at_least
+from stages.errors import UserError, above_zero, at_least, percentages
 
 if TYPE_CHECKING:
-    import numpy as np
     import torch
-    from numpy.typing import NDArray
+
+    from stages.artifacts.embeddings import Embeddings
+    from stages.probing.features import Features
+    from stages.probing.presets import Preset
 
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    epochs: Annotated[int, "passes over the train embeddings"] = 40
-    batch_size: Annotated[int, "embeddings a step"] = 256
-    learning_rate: Annotated[float, "of SGD, at its highest"] = 0.01
-    momentum: Annotated[float, "of SGD"] = 0.9
-    weight_decay: Annotated[float, "on weights and bias"] = 1e-4
-    milestones: Annotated[tuple[int, ...], "epochs after which the learning rate is lowered"] = (15, 30)
-    gamma: Annotated[float, "by this factor"] = 0.1
-    seed: Annotated[int, "of the initialisation and the order"] = 0
+    presets: Annotated[
+        tuple[Literal["compress", "moco", "swav", "byol", "simdis"], ...], "whose protocols, any of them"
+    ] = ("compress",)
+    views: Annotated[
+        Literal["augmented", "cached"], "augmented: new views in every epoch; cached: the cached embeddings, in minutes"
+    ] = "augmented"
+    augmentation: Annotated[str, "of augmented views"] = "crop-flip"
+    labels: Annotated[tuple[int, ...], "percent of the train labels, by the dataset's stored subsets; 100: all"] = (
+        100,
+    )
+    epochs: Annotated[int, "passes over the labelled images; 0: the preset's; its milestones stay"] = 0
+    learning_rates: Annotated[tuple[float, ...], "at their highest; none: the preset's"] = ()
+    seed: Annotated[int, "of the first run's initialisation, order and views; the others count up from it"] = 0
+    runs: Annotated[int, "each from its own seed"] = 1
 
     def __post_init__(self) -> None:
-        at_least(1, epochs=self.epochs, batch_size=self.batch_size)
+        at_least(0, epochs=self.epochs, seed=self.seed)
+        at_least(1, runs=self.runs, presets=len(self.presets), labels=len(self.labels))
+        percentages(*self.labels)
+        for rate in self.learning_rates:
+            above_zero(learning_rates=rate)
+        for name in ("presets", "learning_rates"):
+            if len(set(values := getattr(self, name))) < len(values):
+                raise UserError(f"--{name.replace('_', '-')} has an entry twice: {' '.join(map(str, values))}")
+
+    @property
+    def rates(self) -> tuple[float | None, ...]:
+        """The learning rates to try; None is the preset's."""
+        return self.learning_rates or (None,)
+
+    def preset(self, name: str, rate: float | None) -> "Preset":
+        """The preset with the epochs and the learning rate that were asked for."""
+        from stages.probing.presets import PRESETS
+
+        preset = PRESETS[name]
+        recipe = dataclasses.replace(
+            preset.recipe,
+            epochs=self.epochs or preset.recipe.epochs,
+            learning_rate=preset.recipe.learning_rate if rate is None else rate,
+        )
+        return dataclasses.replace(preset, recipe=recipe)
+
+    @property
+    def protocol(self) -> str:
+        """What was learned how, in words."""
+        presets = [(name, self.preset(name, None)) for name in self.presets]
+        parts = [f"{name} linear: {preset.features}, {preset.recipe.epochs} epochs" for name, preset in presets]
+        views = "cached views" if self.views == "cached" else f"{self.augmentation} views"
+        shares = "" if self.labels == (100,) else f", {'%, '.join(map(str, self.labels))}% of the labels"
+        rates = ", ".join(f"{rate:g}" for rate in self.learning_rates)
+        return f"{'; '.join(parts)} on {views}{shares}" + (f", learning rate {rates}" if rates else "")
+
+    def suffix(self, preset: str, percent: int, rate: float | None) -> str:
+        """What tells a value from the others of its kind: its entry on every axis that has several."""
+        axes = [(self.presets, preset), (self.labels, f"{percent}%"), (self.rates, f"{rate:g}" if rate else "")]
+        entries = [entry for axis, entry in axes if len(axis) > 1]
+        return f"@{','.join(entries)}" if entries else ""
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     parser = parser_of(__doc__)
     add_evaluation_arguments(parser)
+    parser.add_argument("--weights", type=Path, help="the encoder's weights, for augmented views")
+    parser.add_argument("--images", type=Path, help="the packed train split, for augmented views")
+    parser.add_argument("--subsets", type=Path, nargs="*", default=[], help="lists of labelled images, for --labels")
+    parser.add_argument("--workers", type=int, default=0, help="processes that read images ahead (default: 0, none)")
+    parser.add_argument("--checkpoints", type=Path, required=True, help="folder for the state of an unfinished run")
+    parser.add_argument(
+        "--checkpoint-seconds", type=float, default=300, help="time between saved states (default: 300)"
+    )
+    parser.add_argument("--checkpoint-key", default="", help="go on only from a state saved under the same key")
     add_options(parser, Options)
     arguments = parser.parse_args(argv)
+    options = read_options(Options, arguments)
+    at_least(0, workers=arguments.workers)
+    if options.views == "augmented" and not (arguments.weights and arguments.images):
+        parser.error("augmented views take --weights and --images; --views cached does without")
+
+    import numpy as np
 
     from stages.artifacts.embeddings import read_pair
     from stages.artifacts.metrics import metrics_of, write_metrics
+    from stages.artifacts.subsets import labelled_rows
+    from stages.training.checkpoint import Checkpoint
 
     start = time.monotonic()
-    options = read_options(Options, arguments)
     train, val = read_pair(arguments.train, arguments.val)
-    features, queries = standardised(train.unit(), val.unit())
-    accuracies = probe(features, train.single_labels(), queries, val.single_labels(), len(train.classes), options)
+    seeds = tuple(range(options.seed, options.seed + options.runs))
+    labelled = {percent: labelled_rows(percent, arguments.subsets, train).tolist() for percent in options.labels}
+    found: dict[str, list[float]] = {}
+    for name, value in measured(arguments, options, train, val, labelled, seeds):
+        found.setdefault(name, []).append(value)
     metrics = metrics_of(
         train,
         val,
         evaluation=arguments.name or "linear",
-        protocol=f"compress linear: l2-normalised, standardised by train, {options.epochs} epochs on cached views",
-        values={"top1": 100 * accuracies[-1], "top1_best_epoch": 100 * max(accuracies)},
-        deviations={},
-        seeds=(options.seed,),
+        protocol=options.protocol,
+        values={name: float(np.mean(values)) for name, values in found.items()},
+        deviations={name: float(np.std(values, ddof=1)) for name, values in found.items() if len(seeds) > 1},
+        seeds=seeds,
         options=options,
         wall_time_s=time.monotonic() - start,
+        notes={
+            "labelled": f"{', '.join(str(len(rows)) for rows in labelled.values())} of {len(train.labels)} train images"
+        },
     )
     write_metrics(arguments.metrics, metrics)
+    Checkpoint(arguments.checkpoints, "").remove()
 
 
-def standardised(
-    train: "NDArray[np.float32]", val: "NDArray[np.float32]"
-) -> tuple["NDArray[np.float32]", "NDArray[np.float32]"]:
-    """Both with the mean and the unbiased variance (plus 1e-5) of ``train`` [N, D], dimension by dimension."""
-    import torch
-
-    variance, mean = torch.var_mean(torch.from_numpy(train), dim=0, correction=1)
-    scale = torch.rsqrt(variance + 1e-5)
-    first, second = (torch.from_numpy(rows).sub(mean).mul_(scale).numpy() for rows in (train, val))
-    return first, second
-
-
-def probe(
-    features: "NDArray[np.float32]",
-    labels: "NDArray[np.int64]",
-    queries: "NDArray[np.float32]",
-    truth: "NDArray[np.int64]",
-    classes: int,
+def measured(
+    arguments: argparse.Namespace,
     options: Options,
-) -> list[float]:
-    """Train the classifier on ``features`` [N, D]; the accuracy on ``queries`` [M, D] after each epoch."""
+    train: "Embeddings",
+    val: "Embeddings",
+    labelled: Mapping[int, Sequence[int]],
+    seeds: Sequence[int],
+) -> Iterator[tuple[str, float]]:
+    """Train all heads; each one's values by name, in percent, a run after the other."""
     import torch
-    from torch import nn
-    from torch.nn import functional as F
 
-    from stages.progress import track
+    from stages.probing.heads import statistics_of
+    from stages.probing.training import probe
+    from stages.training.checkpoint import Checkpoint
 
+    train.single_labels(), val.single_labels()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    torch.manual_seed(options.seed)
-    classifier = nn.Linear(features.shape[1], classes).to(device)
-    optimizer = torch.optim.SGD(
-        classifier.parameters(), options.learning_rate, options.momentum, weight_decay=options.weight_decay
-    )
-    schedule = torch.optim.lr_scheduler.MultiStepLR(optimizer, list(options.milestones), options.gamma)
-    inputs, targets = torch.from_numpy(features), torch.from_numpy(labels)
-    accuracies = []
-    for _ in track(range(options.epochs), "linear probe", total=options.epochs, unit="epochs"):
-        for rows in torch.randperm(len(inputs)).split(options.batch_size):
-            loss = F.cross_entropy(classifier(inputs[rows].to(device)), targets[rows].to(device))
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-        schedule.step()
-        accuracies.append(_accuracy(classifier, torch.from_numpy(queries), torch.from_numpy(truth), device))
-    return accuracies
-
-
-def _accuracy(
-    classifier: "torch.nn.Module", queries: "torch.Tensor", truth: "torch.Tensor", device: "torch.device"
-) -> float:
-    import torch
-
-    with torch.inference_mode():
-        right = sum(
-            int(torch.count_nonzero(classifier(rows.to(device)).argmax(dim=1).cpu() == labels))
-            for rows, labels in zip(queries.split(8192), truth.split(8192), strict=True)
+    features = features_of(arguments, options, train, device)
+    statistics = statistics_of(train)
+    for _ in val.unit_slices():
+        pass  # A vector without a direction is refused now, not after hours.
+    members = list(itertools.product(options.presets, options.rates))
+    for percent, seed in itertools.product(options.labels, seeds):
+        heads = probe(
+            [options.preset(*member) for member in members],
+            features,
+            labelled[percent],
+            statistics,
+            val,
+            seed=seed,
+            device=device,
+            checkpoint=Checkpoint(
+                arguments.checkpoints / f"{percent}-{seed}", key_of(arguments, train, labelled[percent], seed)
+            ),
+            checkpoint_seconds=arguments.checkpoint_seconds,
+            title=f"linear probe, {percent}% of the labels, seed {seed}",
         )
-    return right / len(truth)
+        for number, (preset, rate) in enumerate(members):
+            epochs = options.preset(preset, rate).recipe.epochs
+            suffix = options.suffix(preset, percent, rate)
+            top1, top5 = (100 * right[number].double().cpu() / len(val.labels) for right in (heads.top1, heads.top5))
+            yield f"top1{suffix}", float(top1[epochs - 1])
+            if len(val.classes) > 5:
+                yield f"top5{suffix}", float(top5[epochs - 1])
+            yield f"top1_best_epoch{suffix}", float(top1.max())
+
+
+def features_of(
+    arguments: argparse.Namespace, options: Options, train: "Embeddings", device: "torch.device"
+) -> "Features":
+    """What the heads learn from, by the option ``views``."""
+    from stages import architectures
+    from stages.artifacts.weights import digest_of, load_weights
+    from stages.datasets import augmentations
+    from stages.datasets.packed import read_pack
+    from stages.probing.features import Augmented, Cached
+
+    if options.views == "cached":
+        return Cached(train, device)
+    state, card = load_weights(arguments.weights)
+    if (digest := digest_of(arguments.weights)) != train.weights:
+        raise UserError(
+            f"{arguments.weights} ({digest[:12]}): not the weights that made {train.path} ({train.weights[:12]}); "
+            "embed the images with these weights first"
+        )
+    encoder = architectures.load(card.architecture, card.contract, state, str(arguments.weights))
+    augmentation = augmentations.named(options.augmentation, card.contract.size)
+    return Augmented(train, read_pack(arguments.images), encoder, augmentation, arguments.workers, device)
+
+
+def key_of(arguments: argparse.Namespace, train: "Embeddings", rows: Sequence[int], seed: int) -> str:
+    """What a run's checkpoints belong to: its options, code, encoder, images and labels."""
+    options = dataclasses.asdict(read_options(Options, arguments))
+    inputs = [train.weights, train.transform, train.dataset_fingerprint, str(train.vectors.dtype)]
+    return hashlib.sha256(json.dumps([options, arguments.checkpoint_key, inputs, rows, seed]).encode()).hexdigest()
 
 
 if __name__ == "__main__":

@@ -47,7 +47,12 @@ TINY = {
             "options": {"epochs": 3, "batch_size": 64, "learning_rate": 0.05, "queue_length": 128},
         }
     ],
-    "evaluations": {"linear": {"epochs": 3}, "knn": {}, "cluster-alignment": {"clusters": 5, "runs": 2}},
+    # On the cached views, to be quick.
+    "evaluations": {
+        "linear": {"views": "cached", "epochs": 3},
+        "knn": {},
+        "cluster-alignment": {"clusters": 5, "runs": 2},
+    },
     "cluster_pictures": ["teacher"],
 }
 

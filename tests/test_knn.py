@@ -12,8 +12,10 @@ from hypothesis.extra import numpy as hnp
 from sklearn.neighbors import KNeighborsClassifier
 
 from stages import knn
+from stages.artifacts import embeddings
 from stages.artifacts.embeddings import unit_rows
 from stages.artifacts.metrics import Metrics, read_metrics
+from stages.artifacts.subsets import Subset, write_subset
 from stages.errors import UserError
 from stages.search import nearest
 from tests.conftest import assert_refused, card, flags, program
@@ -40,6 +42,10 @@ def blobs(seed: int, classes: int, images: int, spread: float) -> tuple[Any, Any
     return vectors[:images], labels[:images], vectors[images:], labels[images:]
 
 
+def plain_votes(neighbours: Any, random: np.random.Generator) -> Any:
+    return knn.votes(neighbours, np.ones(neighbours.shape, dtype=np.float32), random)
+
+
 @pytest.mark.parametrize(("classes", "k"), [(2, 1), (7, 1), (2, 5), (2, 21)])  # where no vote can be tied
 def test_accuracy_is_that_of_scikit_learns_cosine_classifier(make_embeddings: Make, classes: int, k: int) -> None:
     train, labels, val, truth = blobs(seed=k, classes=classes, images=300, spread=2.0)
@@ -50,17 +56,84 @@ def test_accuracy_is_that_of_scikit_learns_cosine_classifier(make_embeddings: Ma
     assert found.values["top1"] == pytest.approx(expected)
 
 
+@pytest.mark.parametrize(("k", "temperature"), [(20, 0.07), (20, 1.0), (200, 0.1), (7, 0.0001)])
+def test_weighted_votes_are_those_of_scikit_learn(make_embeddings: Make, k: int, temperature: float) -> None:
+    train, labels, val, truth = blobs(seed=k, classes=9, images=300, spread=2.0)
+    train, val = (unit_rows(rows, "").astype(np.float64) for rows in (train, val))
+
+    def weights(distances: Any) -> Any:
+        return np.exp((distances.min(axis=1, keepdims=True) - distances) / temperature)
+
+    reference = KNeighborsClassifier(k, metric="cosine", algorithm="brute", weights=weights).fit(train, labels)
+    expected = 100 * reference.score(val, truth)
+    assert 20 < expected < 99
+    pair = make_embeddings("train", train.astype(np.float32), labels), make_embeddings("val", val, truth)
+    found = measured(*pair, k=k, votes="weighted", temperature=temperature)
+    assert found.values["top1"] == pytest.approx(expected)
+    assert found.protocol == f"compress {k}-NN, cosine, weighted at temperature {temperature:g}, all train images"
+
+
+def test_equal_weights_are_plain_votes() -> None:
+    neighbours = np.random.default_rng(1).integers(0, 4, size=(101, 7))
+    winners = [knn.votes(neighbours, np.full((101, 7), w), np.random.default_rng(2)) for w in (1, 0.25)]
+    assert np.array_equal(*winners)
+
+
+def test_one_shot_is_the_nearest_of_the_images_drawn(make_embeddings: Make) -> None:
+    train, labels, val, truth = blobs(seed=3, classes=6, images=120, spread=1.0)
+    found = measured(make_embeddings("train", train, labels), make_embeddings("val", val, truth), shots=1, draws=4)
+    accuracies = []
+    for seed in range(4):
+        rows = knn.drawn(labels, 1, np.random.default_rng(seed), "")
+        right = 0
+        for query, label in zip(val.astype(np.float64), truth, strict=True):
+            cosines = [query @ train[row] / np.linalg.norm(train[row].astype(np.float64)) for row in rows]
+            right += labels[rows[np.argmax(cosines)]] == label
+        accuracies.append(100 * right / 120)
+    assert found.values["top1"] == pytest.approx(np.mean(accuracies))
+    assert len(set(accuracies)) > 1
+
+
+@pytest.mark.parametrize("shots", [0, 2])
+def test_only_the_images_of_the_subset_are_searched(make_embeddings: Make, tmp_path: Path, shots: int) -> None:
+    train, labels, val, truth = blobs(seed=4, classes=4, images=200, spread=1.5)
+    rows = np.arange(0, 200, 4)
+    write_subset(tmp_path / "25.txt", Subset("toy", "fingerprint-of-toy", 25, "0", rows))
+    pair = make_embeddings("train", train, labels), make_embeddings("val", val, truth)
+    options = {"shots": shots, "k": 3, "draws": 2}
+    found = measured(*pair, labels=25, subsets=tmp_path / "25.txt", **options)
+    alone = make_embeddings("train", train[rows], labels[rows], path=tmp_path / "alone.h5")
+    assert found.values == measured(alone, pair[1], **options).values
+    assert found.values != measured(*pair, **options).values
+    assert found.notes == {"labelled": "50 of 200 train images"}
+    assert found.protocol.endswith("25% of the train images")
+
+
+def test_the_slices_read_at_once_change_nothing(make_embeddings: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    train, labels, val, truth = blobs(seed=5, classes=4, images=100, spread=2.0)
+    pair = make_embeddings("train", train, labels), make_embeddings("val", val, truth)
+    whole = measured(*pair, k=3).values
+    monkeypatch.setattr(embeddings, "SLICE_BYTES", 4 * 16 * 7)
+    assert measured(*pair, k=3).values == whole
+    train[53] = 0
+    with pytest.raises(UserError, match=r"train\.h5: 1 of 7 vectors .* the first is row 53"):
+        measured(make_embeddings("train", train, labels), pair[1])
+
+
 def test_neighbours_are_those_of_a_plain_float64_sort_by_cosine() -> None:
     train, _, val, _ = blobs(seed=0, classes=5, images=200, spread=2.0)
     wide = [rows.astype(np.float64) for rows in (train, val)]
     first, second = (rows / np.sqrt((rows**2).sum(axis=1, keepdims=True)) for rows in wide)
     expected = np.argsort(-(second @ first.T), axis=1)[:, :10]
-    np.testing.assert_array_equal(nearest(unit_rows(train, ""), unit_rows(val, ""), 10, ""), expected)
+    queries = np.array_split(unit_rows(val, ""), 7)
+    similarities, neighbours = nearest(unit_rows(train, ""), queries, 10, "")
+    np.testing.assert_array_equal(neighbours, expected)
+    np.testing.assert_allclose(similarities, np.take_along_axis(second @ first.T, expected, axis=1), atol=1e-5)
 
 
 @given(hnp.arrays(np.int64, st.tuples(st.integers(1, 6), st.integers(1, 9)), elements=st.integers(0, 3)))
 def test_the_winner_of_a_vote_has_the_most_votes(neighbours: Any) -> None:
-    for row, winner in zip(neighbours, knn.votes(neighbours, np.random.default_rng(0)), strict=True):
+    for row, winner in zip(neighbours, plain_votes(neighbours, np.random.default_rng(0)), strict=True):
         assert np.count_nonzero(row == winner) == np.bincount(row).max()
 
 
@@ -73,7 +146,7 @@ def test_the_winner_of_a_vote_has_the_most_votes(neighbours: Any) -> None:
     ],
 )
 def test_ties_are_broken_evenly_at_random(row: list[int], shares: dict[int, float]) -> None:
-    winners = knn.votes(np.tile(row, (6000, 1)), np.random.default_rng(0))
+    winners = plain_votes(np.tile(row, (6000, 1)), np.random.default_rng(0))
     assert set(winners) == set(shares)
     for label, share in shares.items():
         assert np.mean(winners == label) == pytest.approx(share, abs=0.03)
@@ -132,7 +205,7 @@ def test_metrics_tell_what_was_measured(one_hot_pair: tuple[Path, Path]) -> None
     found = measured(*one_hot_pair, k=2, shots=3, name="3-shot")
     assert (found.evaluation, found.dataset, found.n) == ("3-shot", "toy", {"train": 80, "val": 30})
     assert found.protocol == "compress 2-NN, cosine, 3-shot"
-    assert found.options == {"k": 2, "shots": 3, "draws": 1, "seed": 0}
+    assert {"k": 2, "shots": 3, "draws": 1, "seed": 0, "votes": "plain", "labels": 100}.items() <= found.options.items()
     assert found.encoder["name"] == "toy"
 
 
@@ -145,6 +218,9 @@ def test_metrics_tell_what_was_measured(one_hot_pair: tuple[Path, Path]) -> None
         ({"k": 0}, "--k is 0; expected at least 1"),
         ({"draws": 0}, "--draws is 0; expected at least 1"),
         ({"shots": -1}, "--shots is -1; expected at least 0"),
+        ({"temperature": 0}, "--temperature is 0; expected a number above 0"),
+        ({"labels": 101}, "--labels has 101; expected different percentages, from 1 to 100"),
+        ({"labels": 10}, "--labels asks for 10% of the labels, and --subsets gives lists of none"),
     ],
 )
 def test_options_that_cannot_be_met_are_refused(
@@ -214,6 +290,6 @@ def test_the_program_refuses_a_vector_of_nan(make_embeddings: Make, tmp_path: Pa
 
 def test_votes_are_the_same_however_many_are_counted_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     neighbours = np.random.default_rng(1).integers(0, 4, size=(101, 7))
-    whole = knn.votes(neighbours, np.random.default_rng(2))
+    whole = plain_votes(neighbours, np.random.default_rng(2))
     monkeypatch.setattr(knn, "COMPARISONS", 100)
-    assert np.array_equal(knn.votes(neighbours, np.random.default_rng(2)), whole)
+    assert np.array_equal(plain_votes(neighbours, np.random.default_rng(2)), whole)

@@ -104,7 +104,7 @@ def method(project: Project) -> None:
 
 
 def stage(project: Project) -> None:
-    project.replace("stages/knn.py", "np.mean(accuracies)", "np.median(accuracies)")
+    project.replace("stages/knn.py", "np.mean(found)", "np.median(found)")
 
 
 def helper_of_search(project: Project) -> None:
@@ -167,6 +167,20 @@ def live_teacher(project: Project) -> None:
     project.write_config({**TINY, "students": [{**TINY["students"][0], "teacher": "live"}]})
 
 
+def evaluation(name: str, **options: object) -> Callable[[Project], None]:
+    """The edit of one evaluation's options."""
+
+    def change(project: Project) -> None:
+        evaluations = TINY["evaluations"]
+        project.write_config({**TINY, "evaluations": {**evaluations, name: {**evaluations[name], **options}}})
+
+    return change
+
+
+def augmentation_of_probes(project: Project) -> None:
+    project.replace("stages/datasets/augmentations/crop_flip.py", "torch.rand(()) < 0.5", "torch.rand(()) <= 0.5")
+
+
 def content(project: Project) -> None:
     first, second = sorted((project.path / "numerals/train/digit-0").iterdir())[:2]
     first.write_bytes(second.read_bytes())
@@ -201,6 +215,8 @@ OF_FAISS = {
     "plot_training_curves",
 }
 
+LINEAR = {f"linear_probe {encoder} linear" for encoder in ENCODERS}
+
 EDITS: dict[str, tuple[Callable[[Project], None], set[str]]] = {
     "a comment": (comment, set()),
     "a docstring and formatting": (docstring_and_format, set()),
@@ -230,6 +246,12 @@ EDITS: dict[str, tuple[Callable[[Project], None], set[str]]] = {
         EVERYTHING
         - {"fetch_dataset", "pretrain supervised", "pretrain untrained"}
         - measured("supervised", "untrained"),
+    ),
+    "the views of linear": (evaluation("linear", views="augmented"), {*LINEAR, *TABLES}),
+    "an augmentation that nothing uses": (augmentation_of_probes, set()),
+    "the labels of knn": (
+        evaluation("knn", labels=10),
+        {"label_subset", *(f"knn {encoder} knn" for encoder in ENCODERS), *TABLES},
     ),
     "one student less": (one_student_less, TABLES | {"plot_training_curves"}),
     "the content of one image": (content, EVERYTHING),

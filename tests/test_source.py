@@ -5,6 +5,7 @@ import importlib
 import typing
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from experiment import commands, content, images, source
@@ -93,7 +94,26 @@ def test_options_read_from_source_are_those_of_the_dataclass(module: str) -> Non
         assert option.required == (field.default is dataclasses.MISSING)
         assert option.default == (None if option.required else field.default)
         assert option.help == text
-        assert option.choices == (typing.get_args(kind) if typing.get_origin(kind) is typing.Literal else ())
+        entry = typing.get_args(kind)[0] if typing.get_origin(kind) is tuple else kind
+        assert option.choices == (typing.get_args(entry) if typing.get_origin(entry) is typing.Literal else ())
+
+
+@pytest.mark.parametrize(
+    ("kind", "choices", "good", "bad"),
+    [
+        ("tuple[float, ...]", (), [[], [1, 0.5]], [[True], ["1"], 0.5]),
+        ("tuple[int, ...]", (), [[1, 2]], [[0.5], [True], 1]),
+        ("tuple[str, ...]", (), [["a"]], [[1], "a"]),
+        ("tuple[Literal['a', 'b'], ...]", ("a", "b"), [["b"], []], [["c"], "a"]),
+        ("float", (), [1, 0.5], [True, "1", [1]]),
+        ("int", (), [1], [True, 1.0]),
+        ("bool", (), [True], [1]),
+    ],
+)
+def test_an_option_accepts_values_of_its_type_alone(kind: str, choices: Any, good: Any, bad: Any) -> None:
+    option = source.Option("name", kind, choices, None, False, "help")
+    assert [option.accepts(value) for value in [*good, *bad]] == [True] * len(good) + [False] * len(bad)
+    assert option.expected
 
 
 @pytest.mark.parametrize("module", MODULES)

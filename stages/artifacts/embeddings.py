@@ -2,7 +2,7 @@
 
 import contextlib
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,9 @@ from stages.artifacts.atomic import atomic_with_digest
 from stages.artifacts.hdf5 import create, open_complete
 from stages.artifacts.weights import EncoderCard
 from stages.errors import UserError
+
+SLICE_BYTES = 2**26
+"""How much of a cache is held as float32 at once by those that go through it."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,13 +38,30 @@ class Embeddings:
     transform: str
     skipped: int = 0
 
-    def unit(self) -> NDArray[np.float32]:
-        """The vectors as float32, l2-normalised row by row; a zero or non-finite vector is an error."""
-        return unit_rows(self.vectors, str(self.path))
+    def unit(self, rows: NDArray[np.int64] | None = None) -> NDArray[np.float32]:
+        """The vectors of ``rows`` (by default of all) as float32, l2-normalised; a zero or non-finite one is an error.
+
+        It takes no more memory than they do, and a slice: a million of 2048 dimensions are 8 GB.
+        """
+        filled = np.empty((len(self.labels) if rows is None else len(rows), self.vectors.shape[1]), np.float32)
+        start = 0
+        for each in self.unit_slices(rows):
+            filled[start : start + len(each)] = each
+            start += len(each)
+        return filled
+
+    def unit_slices(self, rows: NDArray[np.int64] | None = None) -> Iterator[NDArray[np.float32]]:
+        """What `unit` returns, in order, some rows at a time."""
+        chosen: Sequence[int] | NDArray[np.int64] = range(len(self.labels)) if rows is None else rows
+        step = max(1, SLICE_BYTES // (4 * self.vectors.shape[1]))
+        for start in range(0, len(chosen), step):
+            numbers = chosen[start : start + step]
+            vectors = self.vectors[start : start + step] if rows is None else self.vectors[numbers]
+            yield unit_rows(vectors, str(self.path), numbers)
 
     def exact_unit(self) -> NDArray[np.float64]:
         """`unit` as float64, in which even embeddings in a narrow cone differ in cosine."""
-        return unit_rows(self.vectors, str(self.path), np.float64)
+        return unit_rows(self.vectors, str(self.path), dtype=np.float64)
 
     def single_labels(self) -> NDArray[np.int64]:
         """The labels [N] of images of one class each; of others, and of images without labels, an error."""
@@ -58,8 +78,13 @@ class Embeddings:
         return self.labels
 
 
-def unit_rows(vectors: NDArray[np.floating], where: str, dtype: type[np.floating] = np.float32) -> NDArray[Any]:
-    """Rows [N, D] scaled to unit l2 norm, computed as ``dtype``.
+def unit_rows(
+    vectors: NDArray[np.floating],
+    where: str,
+    numbers: Sequence[int] | NDArray[np.int64] | None = None,
+    dtype: type[np.floating] = np.float32,
+) -> NDArray[Any]:
+    """Rows [N, D] scaled to unit l2 norm, computed as ``dtype``; ``numbers`` are theirs in ``where``, if not from 0 on.
 
     Raises:
         UserError: a row has zero or non-finite norm; ``where`` and the row are named.
@@ -68,8 +93,9 @@ def unit_rows(vectors: NDArray[np.floating], where: str, dtype: type[np.floating
     norms = np.linalg.norm(rows, axis=1, keepdims=True)
     bad = np.flatnonzero(~(np.isfinite(norms[:, 0]) & (norms[:, 0] > 0)))
     if bad.size:
+        first = bad[0] if numbers is None else numbers[bad[0]]
         raise UserError(
-            f"{where}: {bad.size} of {len(rows)} vectors have zero or non-finite norm, the first is row {bad[0]} "
+            f"{where}: {bad.size} of {len(rows)} vectors have zero or non-finite norm, the first is row {first} "
             f"({norms[bad[0], 0]}); cosine similarity needs non-zero vectors: the encoder has collapsed or diverged"
         )
     rows /= norms

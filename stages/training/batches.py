@@ -23,7 +23,7 @@ class Batch:
     """Several views, [B, 3, S, S] each, of B images, with their ``indices`` in the split and their ``labels`` [B].
 
     Views come uint8 from the loader and are float32 in 0..1 once augmented; S may differ between them. ``teacher`` is
-    what the teacher says of the images, where there is one: usually its embeddings [B, D].
+    what the teacher, or the encoder under a probe, says of the images, where there is one: usually embeddings [B, D].
     """
 
     views: tuple[Tensor, ...]
@@ -76,20 +76,20 @@ class _Samples(Dataset[Sample]):
         return crops
 
 
-class _Positions:
-    """The batches' (epoch, image) positions, from the step ``first`` to the end of the last epoch."""
+class Positions:
+    """The batches' (epoch, image) positions, of ``rows``, from the step ``first`` to the end of the last epoch."""
 
-    def __init__(self, images: int, recipe: Recipe, seed: int, first: int) -> None:
-        self.images, self.recipe, self.seed, self.first = images, recipe, seed, first
+    def __init__(self, rows: Sequence[int], recipe: Recipe, seed: int, first: int) -> None:
+        self.rows, self.recipe, self.seed, self.first = rows, recipe, seed, first
 
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
-        per_epoch = steps_per_epoch(self.images, self.recipe)
+        per_epoch = steps_per_epoch(len(self.rows), self.recipe)
         for epoch in range(self.first // per_epoch, self.recipe.epochs):
-            order = permutation(self.images, self.seed, epoch)
+            order = permutation(len(self.rows), self.seed, epoch)
             start = self.first % per_epoch if epoch == self.first // per_epoch else 0
             for step in range(start, per_epoch):
-                rows = order[step * self.recipe.batch_size : (step + 1) * self.recipe.batch_size]
-                yield [(epoch, row) for row in rows]
+                places = order[step * self.recipe.batch_size : (step + 1) * self.recipe.batch_size]
+                yield [(epoch, self.rows[place]) for place in places]
 
 
 def steps_per_epoch(images: int, recipe: Recipe) -> int:
@@ -109,12 +109,24 @@ def steps_per_epoch(images: int, recipe: Recipe) -> int:
 
 
 def stream(
-    pack: PackedImages, augmentation: Augmentation, recipe: Recipe, *, views: int, seed: int, workers: int, first: int
+    pack: PackedImages,
+    augmentation: Augmentation,
+    recipe: Recipe,
+    *,
+    views: int,
+    seed: int,
+    workers: int,
+    first: int,
+    rows: Sequence[int] | None = None,
 ) -> Iterator[Batch]:
-    """All batches from the step ``first`` to the end of training, read by ``workers`` processes ahead of time."""
+    """All batches from the step ``first`` to the end of training, read by ``workers`` processes ahead of time.
+
+    Args:
+        rows: the images to train on, by default all.
+    """
     loader = DataLoader(
         _Samples(pack, augmentation, views, seed),
-        batch_sampler=_Positions(len(pack), recipe, seed, first),
+        batch_sampler=Positions(range(len(pack)) if rows is None else rows, recipe, seed, first),
         num_workers=workers,
         collate_fn=_collate,
         pin_memory=torch.cuda.is_available(),

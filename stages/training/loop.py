@@ -18,9 +18,8 @@ from stages.progress import track
 from stages.training.batches import Batch
 from stages.training.checkpoint import Checkpoint
 from stages.training.objective import Objective
-from stages.training.optimizers import optimizer_of
 from stages.training.position import seed_here
-from stages.training.recipe import Recipe, learning_rate
+from stages.training.recipe import Recipe
 
 logger = logging.getLogger("stages")
 
@@ -60,7 +59,7 @@ def train(
         SystemExit: the program was asked to terminate; the state has been saved.
     """
     objective.to(run.device).train()
-    optimizer = optimizer_of(objective, run.recipe)
+    optimizer = objective.optimizer(run.recipe)
     epoch = _Epoch()
     history, first = _restore(objective, optimizer, run, epoch)
     saved = time.monotonic()
@@ -68,7 +67,7 @@ def train(
         steps = range(first, run.steps)
         batches = epoch.timing_the_wait(batches_from(first))
         for step, batch in zip(track(steps, title, total=len(steps), unit="steps"), batches, strict=False):
-            rate = learning_rate(run.recipe, step, run.steps_per_epoch)
+            rate = objective.before_step(optimizer, run.recipe, step, run.steps_per_epoch)
             epoch.add(_step(objective, optimizer, prepare, batch, run, step, rate), len(batch.indices))
             if (step + 1) % run.steps_per_epoch == 0:
                 history.append({"epoch": (step + 1) // run.steps_per_epoch, "learning_rate": rate, **epoch.row()})
@@ -92,8 +91,6 @@ def _step(
 ) -> float:
     """One optimizer step; returns the loss."""
     seed_here(run.seed, step)
-    for group in optimizer.param_groups:
-        group["lr"] = rate
     loss = objective(prepare(batch))
     value = float(loss.detach())
     if not math.isfinite(value):

@@ -1,8 +1,11 @@
 """What a method adds to the shared training loop."""
 
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from stages.training.batches import Batch
+from stages.training.optimizers import optimizer_of
+from stages.training.recipe import Recipe, learning_rate
 
 
 class Objective(nn.Module):
@@ -21,6 +24,17 @@ class Objective(nn.Module):
     def heads(self) -> dict[str, Tensor]:
         """What a later method may need of the trained encoder beside its backbone, such as a projector."""
         return {}
+
+    def optimizer(self, recipe: Recipe) -> Optimizer:
+        """What takes the steps."""
+        return optimizer_of(self, recipe)
+
+    def before_step(self, optimizer: Optimizer, recipe: Recipe, step: int, steps_per_epoch: int) -> float:
+        """Set the learning rate of ``step``, from 0; returns it, to be shown."""
+        rate = learning_rate(recipe, step, steps_per_epoch)
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+        return rate
 
     def after_step(self, progress: float) -> None:
         """What follows an optimizer step: moving averages, writing to memory banks; ``progress`` runs from 0 to 1."""

@@ -304,6 +304,9 @@ class Experiment:
         where = f"evaluations.{name}"
         base = entry.get("evaluation", name)
         _require(where, "evaluation", base, EVALUATIONS)
+        if "augmentation" in entry:
+            names = source.plugins("stages.datasets.augmentations")
+            _require(f"{where}.augmentation", "augmentation", entry["augmentation"], names)
         for dataset in entry.get("datasets", []):
             _require(f"{where}.datasets", "dataset", dataset, self.datasets)
         for pattern in entry.get("encoders", []):

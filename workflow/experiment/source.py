@@ -107,7 +107,10 @@ def _is_only_text(node: Any) -> bool:
 
 @dataclass(frozen=True)
 class Option:
-    """A field of a stage's ``Options`` dataclass; ``kind`` is int, float, str, bool or a tuple of int or str."""
+    """A field of a stage's ``Options`` dataclass; ``kind`` is int, float, str, bool or a tuple of int, float or str.
+
+    A value, or each entry of a tuple, is one of the ``choices`` where there are any.
+    """
 
     name: str
     kind: str
@@ -117,26 +120,30 @@ class Option:
     help: str
 
     def accepts(self, value: Any) -> bool:
+        if self.kind.startswith("tuple"):
+            return isinstance(value, (list, tuple)) and all(map(self._accepts_entry, value))
+        return self._accepts_entry(value)
+
+    def _accepts_entry(self, value: Any) -> bool:
         if self.choices:
             return value in self.choices
-        if self.kind.startswith("tuple"):
-            entry = str if self.kind == "tuple[str, ...]" else int
-            return isinstance(value, (list, tuple)) and all(isinstance(each, entry) for each in value)
-        if self.kind == "float":
-            return isinstance(value, (int, float)) and not isinstance(value, bool)
-        return type(value).__name__ == self.kind
+        kind = self.kind.removeprefix("tuple[").removesuffix(", ...]")
+        return type(value).__name__ in (("int", "float") if kind == "float" else (kind,))
 
     @property
     def expected(self) -> str:
         if self.choices:
-            return f"one of {', '.join(self.choices)}"
+            several = "a list of some" if self.kind.startswith("tuple") else "one"
+            return f"{several} of {', '.join(self.choices)}"
         return {
             "int": "a whole number",
             "float": "a number",
             "bool": "true or false",
             "str": "text",
             "tuple[str, ...]": "a list of words",
-        }.get(self.kind, "a list of whole numbers")
+            "tuple[float, ...]": "a list of numbers",
+            "tuple[int, ...]": "a list of whole numbers",
+        }[self.kind]
 
 
 @functools.cache
@@ -178,9 +185,12 @@ def _option(node: ast.AnnAssign) -> Option:
     assert isinstance(node.annotation, ast.Subscript)
     assert isinstance(node.annotation.slice, ast.Tuple)
     kind, text = node.annotation.slice.elts
+    entry = kind
+    if isinstance(kind, ast.Subscript) and isinstance(kind.slice, ast.Tuple) and ast.unparse(kind.value) == "tuple":
+        entry = kind.slice.elts[0]
     choices = ()
-    if isinstance(kind, ast.Subscript) and ast.unparse(kind.value) == "Literal":
-        choices = tuple(ast.literal_eval(kind.slice)) if isinstance(kind.slice, ast.Tuple) else ()
+    if isinstance(entry, ast.Subscript) and ast.unparse(entry.value) == "Literal":
+        choices = tuple(ast.literal_eval(entry.slice)) if isinstance(entry.slice, ast.Tuple) else ()
     return Option(
         name=node.target.id,
         kind=ast.unparse(kind),

@@ -22,3 +22,27 @@ rule fetch_dataset:
         "OMP_NUM_THREADS={threads} python -m stages.fetch_dataset --source {params.source} {params.options}"
         " --name {wildcards.dataset} --train {output.train[0]} --val {output.val[0]}"
         " --downloads results/downloads --workers $(({resources.cpus_per_task} - 1)) > {log} 2>&1"
+
+
+rule label_subset:
+    input:
+        train=tracked("results/datasets/{dataset}/train.h5"),
+    output:
+        subset="results/subsets/{dataset}-{percent}.txt",
+    log:
+        "logs/label_subset/{dataset}-{percent}.log",
+    benchmark:
+        "results/benchmarks/label_subset/{dataset}-{percent}.tsv"
+    wildcard_constraints:
+        percent=r"\d+",
+    container:
+        get_container("faiss")
+    resources:
+        mem_mb=4000,
+        runtime=60,
+    params:
+        code=source.fingerprint("stages.label_subset"),
+        image=get_image("faiss"),
+    shell:
+        "OMP_NUM_THREADS={threads} python -m stages.label_subset --percent {wildcards.percent}"
+        " --train {input.train[0]} --subset {output.subset} > {log} 2>&1"

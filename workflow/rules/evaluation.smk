@@ -6,6 +6,7 @@ wildcard_constraints:
 rule knn:
     input:
         unpack(get_embeddings),
+        subsets=get_subsets,
     output:
         metrics="results/metrics/{encoder}/{dataset}-{evaluation}.json",
     log:
@@ -22,16 +23,18 @@ rule knn:
         runtime=60,
     params:
         options=get_evaluation_options,
+        subsets=get_subset_flags,
         code=source.fingerprint("stages.knn"),
         image=get_image("faiss"),
     shell:
-        "OMP_NUM_THREADS={threads} python -m stages.knn {params.options} --name {wildcards.evaluation}"
+        "OMP_NUM_THREADS={threads} python -m stages.knn {params.options} {params.subsets}"
+        " --name {wildcards.evaluation}"
         " --train {input.train[0]} --val {input.val[0]} --metrics {output.metrics} > {log} 2>&1"
 
 
 rule linear_probe:
     input:
-        unpack(get_embeddings),
+        unpack(get_probe_input),
     output:
         metrics="results/metrics/{encoder}/{dataset}-{evaluation}.json",
     log:
@@ -45,14 +48,19 @@ rule linear_probe:
     resources:
         gpu=1,
         mem_mb=16000,
-        runtime=240,
+        runtime=1440,
+        cpus_per_task=1,
     params:
         options=get_evaluation_options,
-        code=source.fingerprint("stages.linear_probe"),
+        files=get_probe_flags,
+        code=get_probe_code,
         image=get_image("torch"),
+        checkpoints="results/checkpoints/{encoder}--{dataset}-{evaluation}",
     shell:
-        "OMP_NUM_THREADS={threads} python -m stages.linear_probe {params.options} --name {wildcards.evaluation}"
-        " --train {input.train[0]} --val {input.val[0]} --metrics {output.metrics} > {log} 2>&1"
+        "OMP_NUM_THREADS={threads} python -m stages.linear_probe {params.options} {params.files}"
+        " --name {wildcards.evaluation} --workers $(({resources.cpus_per_task} - 1))"
+        " --train {input.train[0]} --val {input.val[0]} --metrics {output.metrics}"
+        " --checkpoints {params.checkpoints} --checkpoint-key {params.code} > {log} 2>&1"
 
 
 rule retrieval:

@@ -177,6 +177,46 @@ def get_embeddings(wildcards):
     return {split: tracked(f"{folder}-{split}.h5") for split in ("train", "val")}
 
 
+def get_subsets(wildcards):
+    """The lists of labelled images that an evaluation with fewer than all labels takes."""
+    labels = experiment.evaluations[wildcards.evaluation].options["labels"]
+    percents = labels if isinstance(labels, (list, tuple)) else [labels]
+    return [f"results/subsets/{wildcards.dataset}-{percent}.txt" for percent in percents if percent != 100]
+
+
+def get_subset_flags(wildcards):
+    return commands.flags({"subsets": get_subsets(wildcards)} if get_subsets(wildcards) else {})
+
+
+def get_probed_files(wildcards):
+    """What the encoder embeds augmented views with and of, where a linear probe takes those, by the flag."""
+    if experiment.evaluations[wildcards.evaluation].options["views"] == "cached":
+        return {}
+    return {
+        "weights": f"results/encoders/{wildcards.encoder}/weights.safetensors",
+        "images": f"results/datasets/{wildcards.dataset}/train.h5",
+    }
+
+
+def get_probe_input(wildcards):
+    files = {name: tracked(path) for name, path in get_probed_files(wildcards).items()}
+    return {**get_embeddings(wildcards), **files, "subsets": get_subsets(wildcards)}
+
+
+def get_probe_flags(wildcards):
+    return " ".join([commands.flags(get_probed_files(wildcards)), get_subset_flags(wildcards)]).strip()
+
+
+def get_probe_code(wildcards):
+    """The fingerprint of the linear probe and, where it sees augmented views, of what makes them."""
+    modules = ["stages.linear_probe"]
+    options = experiment.evaluations[wildcards.evaluation].options
+    if options["views"] == "augmented":
+        modules.append(get_augmentation_module(options["augmentation"]))
+        modules.append(get_architecture_module(get_encoder(wildcards).architecture))
+    return source.fingerprint(*modules)
+
+
 def get_evaluation_options(wildcards):
     return commands.flags(experiment.evaluations[wildcards.evaluation].options)
 

@@ -1,0 +1,1 @@
+"""Linear probes: the published protocols, their classifiers, and what these learn from."""
