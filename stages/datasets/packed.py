@@ -43,6 +43,15 @@ class PackedImages:
     def __len__(self) -> int:
         return len(self.labels)
 
+    def single_labels(self) -> NDArray[np.int64]:
+        """The labels [N] of images of one class each; of others, an error."""
+        if self.labels.ndim != 1:
+            raise UserError(
+                f"{self.path}: the images of {self.name} have several labels each, of {len(self.classes)} classes; "
+                "supervised training needs one label an image: choose another dataset, or a method without labels"
+            )
+        return self.labels.astype(np.int64, copy=False)
+
     def encoded(self, index: int) -> NDArray[np.uint8]:
         """The bytes of image ``index``'s file."""
         return np.array(self.blob[self.offsets[index] : self.offsets[index + 1]])
