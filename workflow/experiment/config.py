@@ -18,7 +18,13 @@ SCHEMA = Path(__file__).resolve().parents[1] / "schemas" / "config.schema.yaml"
 
 CATALOGUE = source.ROOT / "stages" / "checkpoints" / "catalogue.toml"
 
-EVALUATIONS = {"linear": "stages.linear_probe", "knn": "stages.knn", "cluster-alignment": "stages.cluster"}
+EVALUATIONS = {
+    "linear": "stages.linear_probe",
+    "knn": "stages.knn",
+    "cluster-alignment": "stages.cluster",
+    "voc-classification": "stages.voc_classification",
+    "voc-detection": "stages.voc_detection",
+}
 """The evaluations that have rules of their own, each with the stage whose options it takes."""
 
 

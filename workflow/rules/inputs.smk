@@ -134,6 +134,11 @@ def get_embedding_code(wildcards):
     )
 
 
+def get_backbone_code(wildcards, stage):
+    """The fingerprint of an evaluation that runs the encoder's network."""
+    return source.fingerprint(stage, get_architecture_module(get_encoder(wildcards).architecture))
+
+
 def get_embeddings(wildcards):
     """The caches of an encoder's embeddings of a dataset."""
     folder = f"results/embeddings/{wildcards.encoder}/{wildcards.dataset}"
