@@ -27,6 +27,12 @@ EVALUATIONS = {
 }
 """The evaluations that have rules of their own, each with the stage whose options it takes."""
 
+LABELS = {
+    **dict.fromkeys(("linear", "knn", "cluster-alignment"), "one"),
+    **dict.fromkeys(("voc-classification", "voc-detection"), "several"),
+}
+"""How many labels an image an evaluation needs, for those that mind. Boxes come with several."""
+
 
 class ConfigError(Exception):
     """What is wrong with the config, where, what was expected and what to do, in one line."""
@@ -133,6 +139,8 @@ class Experiment:
             for student in self._group(f"students[{number}]", group, methods, known):
                 self.encoders[student.name] = student
         self.evaluations = {name: self._evaluation(name, entry or {}) for name, entry in config["evaluations"].items()}
+        for measurement in self.measurements:
+            self._check_labels(measurement)
         self.cluster_pictures = list(config.get("cluster_pictures", []))
         for name in self.cluster_pictures:
             _require("cluster_pictures", "encoder", name, self.encoders)
@@ -260,6 +268,18 @@ class Experiment:
             encoders=tuple(entry.get("encoders", ("*",))),
             options=_options(where, EVALUATIONS[base], entry, {"evaluation", "datasets", "encoders"}),
         )
+
+    def _check_labels(self, measurement: Measurement) -> None:
+        """Refuse, before anything runs, an evaluation on images whose labels it cannot read."""
+        kind, dataset = self.evaluations[measurement.evaluation].base, self.datasets[measurement.dataset]
+        found = source.constant(source.plugin_module("stages.datasets.sources", dataset.source), "LABELS", "one")
+        needed = LABELS.get(kind, found)
+        if found != needed:
+            raise ConfigError(
+                f"evaluations.{measurement.evaluation}: {kind} of {measurement.encoder} on {dataset.name} needs images "
+                f"with {needed} label{'s' if needed == 'several' else ''} each, but {dataset.source} has {found}; name "
+                "other datasets or encoders"
+            )
 
     def _learns_from(self, where: str, module: str, label: str, teacher: str, asked: str | None) -> str:
         """What a method learns from; ``asked`` is whether the group wants the teacher cached or live, if it says so."""

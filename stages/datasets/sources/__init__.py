@@ -1,4 +1,7 @@
-"""Where a dataset's images come from: one module a source, each with ``Options`` and ``read(options, split)``."""
+"""Where a dataset's images come from: one module a source, each with ``Options`` and ``read(options, split)``.
+
+A source whose images have several labels each says ``LABELS = "several"``.
+"""
 
 import dataclasses
 from collections.abc import Iterator

@@ -23,6 +23,8 @@ CLASSES = (
     *("horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor"),
 )
 
+LABELS = "several"
+
 SETS = {"train": "trainval", "val": "test"}
 
 MEANINGS = {"1": 1, "0": -1, "-1": 0}
