@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from stages.command_line import parser_of, run
+from stages.errors import UserError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -38,6 +39,8 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     start = time.monotonic()
     found = read_assignments(arguments.assignments)
+    if not found.val.size:
+        raise UserError(f"{arguments.assignments}: holds the train images' clusters only; cluster both splits")
     runs = [
         scores(train, found.train_labels, val, found.val_labels, found.clusters, len(found.classes))
         for train, val in zip(found.train, found.val, strict=True)

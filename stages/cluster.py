@@ -48,6 +48,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     options = read_options(Options, arguments)
     if arguments.val:
         train, val = read_pair(arguments.train, arguments.val)
+        # Of both splits, clusters are compared with labels; of train alone, a student learns them, whatever the labels.
+        val.single_labels()
     else:
         train, val = read_embeddings(arguments.train), None
         if train.split != "train":

@@ -36,6 +36,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     seed_here(arguments.seed)
     encoder = architectures.build(arguments.architecture, InputContract.named(arguments.size, arguments.normalisation))
     objective = plugins.class_in(method, pretraining.Pretraining)(encoder, options, len(pack.classes))
+    if objective.supervised:
+        pack.single_labels()
 
     history = train(
         objective,

@@ -41,7 +41,7 @@ def make_embeddings(tmp_path: Path) -> Callable[..., Path]:
         split: str, vectors: NDArray[Any], labels: NDArray[Any], *, path: Path | None = None, **facts: Any
     ) -> Path:
         path = path or tmp_path / f"{split}.h5"
-        vectors, labels = np.asarray(vectors), np.asarray(labels, dtype=np.int64)
+        vectors, labels = np.asarray(vectors), np.asarray(labels, dtype=np.int64 if np.ndim(labels) == 1 else np.int8)
         known = {
             "classes": tuple(f"class {label}" for label in range(int(labels.max()) + 1)),
             "card": card(dimension=vectors.shape[1]),

@@ -1,5 +1,6 @@
 """Backbones: the keys and numbers of torchvision's and timm's, any width, and names that are not known."""
 
+import copy
 import re
 
 import pytest
@@ -325,3 +326,50 @@ def test_weights_of_another_width_are_refused() -> None:
     state = architectures.build("resnet18_x0.25", InputContract(32)).backbone.state_dict()
     with pytest.raises(UserError, match="has shape"):
         architectures.load("resnet18_x0.125", InputContract(32), state, "w")
+
+
+@pytest.mark.parametrize(
+    "name", [*OTHERS, "resnet18", "resnet50_x0.25_same", "resnet18_x0.5_cifar", "timm/test_convnext"]
+)
+def test_the_embedding_is_made_from_the_feature_map(name: str) -> None:
+    backbone = architectures.build(name, InputContract(SIZE)).backbone.eval()
+    with_statistics(backbone)
+    images = torch.randn(2, 3, SIZE, SIZE)
+    with torch.no_grad():
+        features, embeddings = backbone.feature_map(images), backbone(images)
+        if name == "alexnet":
+            pooled = backbone.classifier(backbone.avgpool(backbone.features[-1](features)).flatten(1))
+        elif name.startswith("timm"):
+            pooled = backbone.forward_head(features)
+        else:
+            pooled = features.mean(dim=(2, 3))
+        assert backbone.feature_map(torch.randn(1, 3, SIZE, SIZE + 32)).shape[3] > features.shape[3]
+    torch.testing.assert_close(pooled, embeddings)
+
+
+@pytest.mark.parametrize("name", ["timm/vit_tiny_patch16_224", "timm/swin_tiny_patch4_window7_224"])
+def test_a_transformers_tokens_lie_on_the_map_where_they_were_cut(name: str) -> None:
+    backbone = architectures.build(name, InputContract(224)).backbone.eval()
+    images = torch.zeros(2, 3, 224, 224)
+    # What changes in the upper right corner changes the map there more than anywhere else.
+    images[1, :, :32, -32:] = 1
+    with torch.no_grad():
+        plain, changed = backbone.feature_map(images)
+    difference = (plain - changed).norm(dim=0)
+    side = difference.shape[0]
+    row, column = divmod(int(difference.argmax()), side)
+    assert difference.shape == (side, side)
+    assert row < 0.3 * side
+    assert column >= 0.7 * side
+    with pytest.raises(UserError, match="gives no feature map of 256 x 224 pixels"):
+        backbone.feature_map(torch.zeros(1, 3, 224, 256))
+
+
+def test_a_copy_of_a_timm_model_maps_by_its_own_weights() -> None:
+    backbone = architectures.build("timm/test_convnext", InputContract(SIZE)).backbone.eval()
+    twin = copy.deepcopy(backbone)
+    with torch.no_grad():
+        for parameter in twin.parameters():
+            parameter.zero_()
+        assert not twin.feature_map(torch.rand(1, 3, SIZE, SIZE)).any()
+        assert backbone.feature_map(torch.rand(1, 3, SIZE, SIZE)).any()

@@ -332,6 +332,16 @@ REFUSALS = {
         {"datasets": ["digit"]},
         ["evaluations.knn.datasets", "did you mean 'digits'"],
     ),
+    "an evaluation by several labels of images with one": (
+        "evaluations/voc-classification",
+        {},
+        ["evaluations.voc-classification", "on digits needs images with several labels each, but digits has one"],
+    ),
+    "an evaluation by one label of images with several": (
+        "datasets/digits/source",
+        "voc2007",
+        ["evaluations.linear: linear of teacher on digits needs images with one label each, but voc2007 has several"],
+    ),
     "an evaluation of no encoder": (
         "evaluations/knn",
         {"encoders": ["techer*"]},

@@ -27,6 +27,10 @@ class Backbone(nn.Module):
     dimension: int
     layer_paths: Mapping[str, str] = types.MappingProxyType({})
 
+    def feature_map(self, images: Tensor) -> Tensor:
+        """Normalised images [B, 3, H, W] of any size, to their last feature map [B, C, h, w] before any pooling."""
+        raise NotImplementedError
+
 
 class Encoder(nn.Module):
     """A backbone that takes images in 0..1 and normalises them itself, so that every encoder can see the same crop."""

@@ -38,6 +38,11 @@ class AlexNet(Backbone):
         features: Tensor = self.classifier(torch.flatten(self.avgpool(self.features(images)), 1))
         return features
 
+    def feature_map(self, images: Tensor) -> Tensor:
+        """conv5 after its ReLU, before the max-pool: what Fast R-CNN pools its regions from."""
+        features: Tensor = self.features[:-1](images)
+        return features
+
 
 def build(name: str, size: int) -> AlexNet:
     if name != "alexnet":

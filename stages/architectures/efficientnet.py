@@ -22,8 +22,11 @@ class EfficientNet(Backbone):
         self.dimension, self.layer_paths = 1280, LAYERS
 
     def forward(self, images: Tensor) -> Tensor:
+        return self.feature_map(images).mean(dim=(2, 3))
+
+    def feature_map(self, images: Tensor) -> Tensor:
         features: Tensor = self.features(images)
-        return features.mean(dim=(2, 3))
+        return features
 
 
 def build(name: str, size: int) -> EfficientNet:

@@ -30,8 +30,11 @@ class MobileNet(Backbone):
         self.layer_paths = {f"L{level}": f"features.{place}" for level, place in enumerate(LAYERS[name], start=1)}
 
     def forward(self, images: Tensor) -> Tensor:
+        return self.feature_map(images).mean(dim=(2, 3))
+
+    def feature_map(self, images: Tensor) -> Tensor:
         features: Tensor = self.features(images)
-        return features.mean(dim=(2, 3))
+        return features
 
 
 def build(name: str, size: int) -> MobileNet:

@@ -69,10 +69,14 @@ class ResNet(Backbone):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
     def forward(self, images: Tensor) -> Tensor:
+        return self.feature_map(images).mean(dim=(2, 3))
+
+    def feature_map(self, images: Tensor) -> Tensor:
+        """The output of the last residual stage."""
         features = self.maxpool(self.relu(self.bn1(self.conv1(images))))
         for number in range(1, 5):
             features = self.get_submodule(f"layer{number}")(features)
-        return features.mean(dim=(2, 3))
+        return features
 
 
 def _shortcut(channels: int, planes: int, stride: int) -> nn.Sequential | None:

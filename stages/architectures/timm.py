@@ -7,10 +7,12 @@ ConvNeXt.
 """
 
 import difflib
+import functools
 from typing import Any
 
 import timm
 import torch
+from torch import Tensor
 
 from stages.architectures import Backbone
 from stages.errors import UserError
@@ -27,6 +29,7 @@ def build(name: str, size: int) -> Backbone:
     try:
         backbone: Any = timm.create_model(model, num_classes=0, **sized)
         backbone.dimension, backbone.layer_paths = _dimension(backbone, size), _layer_paths(backbone)
+        backbone.feature_map = functools.partial(_feature_map, backbone, name)
     except (ArithmeticError, AssertionError, IndexError, RuntimeError, ValueError) as error:
         reason = str(error).partition("\n")[0]
         raise UserError(f"{name} cannot see images of {size} pixels ({reason}); choose another size") from error
@@ -49,6 +52,22 @@ def _layer_paths(backbone: Any) -> dict[str, str]:
     modules = dict(backbone.named_modules())
     paths = [info["module"] for info in getattr(backbone, "feature_info", [])]
     return {path: path for path in paths if path in modules}
+
+
+def _feature_map(backbone: Any, name: str, images: Tensor) -> Tensor:
+    """timm's features before pooling, channels first, or a transformer's patch tokens laid out as they were cut."""
+    height, width = images.shape[-2:]
+    try:
+        features: Tensor = backbone.forward_features(images)
+        if features.ndim == 3:
+            grid = backbone.patch_embed.dynamic_feat_size((height, width))
+            features = features[:, backbone.num_prefix_tokens :].transpose(1, 2).unflatten(2, grid)
+    except (AssertionError, AttributeError, RuntimeError) as error:
+        reason = str(error).partition("\n")[0]
+        raise UserError(
+            f"{name} gives no feature map of {width} x {height} pixels ({reason}); choose one that takes any size"
+        ) from error
+    return features.permute(0, 3, 1, 2) if getattr(backbone, "output_fmt", "NCHW") == "NHWC" else features
 
 
 def _unknown(name: str, model: str) -> UserError:

@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,13 +18,13 @@ from stages.artifacts.weights import EncoderCard
 class Assignments:
     """``train`` [R, N] and ``val`` [R, M]: the cluster of each image in each of R runs; with the images' labels.
 
-    M is 0 where only the train split was clustered. ``skipped`` images of train and of val were left out when they were
-    packed.
+    M is 0 where only the train split was clustered; only then may images have several labels each, ``train_labels``
+    int8 [N, C]. ``skipped`` images of train and of val were left out when they were packed.
     """
 
     train: NDArray[np.int32]
     val: NDArray[np.int32]
-    train_labels: NDArray[np.int64]
+    train_labels: NDArray[Any]
     val_labels: NDArray[np.int64]
     classes: tuple[str, ...]
     clusters: int
@@ -46,8 +47,8 @@ class Assignments:
         return cls(
             train=np.stack(train_runs).astype(np.int32),
             val=np.stack(val_runs).astype(np.int32),
-            train_labels=train.single_labels(),
-            val_labels=val.single_labels() if val else train.labels[:0],
+            train_labels=train.labels,
+            val_labels=val.single_labels() if val else np.empty(0, dtype=np.int64),
             classes=train.classes,
             clusters=clusters,
             seeds=tuple(seeds),

@@ -57,7 +57,7 @@ class PackedImages:
         if self.labels.ndim != 1:
             raise UserError(
                 f"{self.path}: the images of {self.name} have several labels each, of {len(self.classes)} classes; "
-                "this evaluation needs one label an image: give it another dataset, or use voc-classification"
+                "this needs one label an image: choose another dataset, or a method or evaluation that takes several"
             )
         return self.labels.astype(np.int64, copy=False)
 

@@ -25,6 +25,8 @@ class Options(Recipe):
 class Supervised(Pretraining):
     """The encoder behind a linear classifier."""
 
+    supervised = True
+
     def __init__(self, encoder: Encoder, options: Options, classes: int) -> None:
         super().__init__(encoder, options, classes)
         self.classifier = nn.Linear(encoder.dimension, classes)

@@ -1,7 +1,8 @@
 """Training batches from a packed split: one stream of steps, from any step on."""
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -14,6 +15,8 @@ from stages.datasets.packed import PackedImages
 from stages.errors import UserError
 from stages.training.position import permutation, seed_here
 from stages.training.recipe import Recipe
+
+T = TypeVar("T")
 
 CACHE_BYTES = 256 * 2**20
 
@@ -34,6 +37,11 @@ class Batch:
     def pin_memory(self) -> "Batch":
         """The batch in page-locked memory, which the loader asks for where there is a GPU."""
         return Batch(tuple(view.pin_memory() for view in self.views), self.indices, self.labels.pin_memory())
+
+    def to(self, device: torch.device) -> "Batch":
+        """The batch with its views and labels on ``device``."""
+        views = tuple(view.to(device, non_blocking=True) for view in self.views)
+        return dataclasses.replace(self, views=views, labels=self.labels.to(device, non_blocking=True))
 
     def augmented(self, augmentation: Augmentation, device: torch.device) -> "Batch":
         """The batch on ``device``, with the batch part of the augmentation done, independently for each view."""
@@ -124,15 +132,30 @@ def stream(
     Args:
         rows: the images to train on, by default all.
     """
-    loader = DataLoader(
-        _Samples(pack, augmentation, views, seed),
-        batch_sampler=Positions(range(len(pack)) if rows is None else rows, recipe, seed, first),
+    samples = _Samples(pack, augmentation, views, seed)
+    chosen = range(len(pack)) if rows is None else rows
+    yield from reading(samples, _collate, chosen, recipe, seed=seed, workers=workers, first=first)
+
+
+def reading(
+    samples: Dataset[T],
+    collate: Callable[[Sequence[T]], Batch],
+    rows: Sequence[int],
+    recipe: Recipe,
+    *,
+    seed: int,
+    workers: int,
+    first: int,
+) -> Iterator[Batch]:
+    """The batches that ``collate`` makes of ``samples``, of which there is one for each (epoch, image of ``rows``)."""
+    yield from DataLoader(
+        samples,
+        batch_sampler=Positions(rows, recipe, seed, first),
         num_workers=workers,
-        collate_fn=_collate,
+        collate_fn=collate,
         pin_memory=torch.cuda.is_available(),
         worker_init_fn=leave_termination_to_the_run,
     )
-    yield from loader
 
 
 def _collate(samples: Sequence[Sample]) -> Batch:

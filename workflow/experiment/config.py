@@ -31,8 +31,16 @@ EVALUATIONS = {
     "retrieval": "stages.retrieval",
     "layers": "stages.layer_probe",
     "cost": "stages.cost",
+    "voc-classification": "stages.voc_classification",
+    "voc-detection": "stages.voc_detection",
 }
 """The evaluations that have rules of their own, each with the stage whose options it takes."""
+
+LABELS = {
+    **dict.fromkeys(("linear", "knn", "cluster-alignment", "retrieval", "layers"), "one"),
+    **dict.fromkeys(("voc-classification", "voc-detection"), "several"),
+}
+"""How many labels an image an evaluation needs, for those that mind. Boxes come with several."""
 
 
 @dataclass(frozen=True)
@@ -166,6 +174,8 @@ class Experiment:
             for name in _names_of(group):
                 self._require_heads(where, self.student(name))
         self.evaluations = {name: self._evaluation(name, entry or {}) for name, entry in config["evaluations"].items()}
+        for measurement in self.measurements:
+            self._check_labels(measurement)
         self.cluster_pictures = list(config.get("cluster_pictures", []))
         for name in self.cluster_pictures:
             _require("cluster_pictures", "encoder", name, self.encoders)
@@ -319,6 +329,18 @@ class Experiment:
             encoders=tuple(entry.get("encoders", ("*",))),
             options=_options(where, EVALUATIONS[base], entry, {"evaluation", "datasets", "encoders"}),
         )
+
+    def _check_labels(self, measurement: Measurement) -> None:
+        """Refuse, before anything runs, an evaluation on images whose labels it cannot read."""
+        kind, dataset = self.evaluations[measurement.evaluation].base, self.datasets[measurement.dataset]
+        found = source.constant(source.plugin_module("stages.datasets.sources", dataset.source), "LABELS", "one")
+        needed = LABELS.get(kind, found)
+        if found != needed:
+            raise ConfigError(
+                f"evaluations.{measurement.evaluation}: {kind} of {measurement.encoder} on {dataset.name} needs images "
+                f"with {needed} label{'s' if needed == 'several' else ''} each, but {dataset.source} has {found}; name "
+                "other datasets or encoders"
+            )
 
     def _require_heads(self, where: str, student: Student) -> None:
         """Not every teacher's training leaves, beside the encoder, the heads that the student learns from."""

@@ -88,6 +88,32 @@ rule retrieval:
         " --val {input.val[0]} --metrics {output.metrics} > {log} 2>&1"
 
 
+rule voc_classification:
+    input:
+        unpack(get_embeddings),
+    output:
+        metrics="results/metrics/{encoder}/{dataset}-{evaluation}.json",
+    log:
+        "logs/voc_classification/{encoder}/{dataset}-{evaluation}.log",
+    benchmark:
+        "results/benchmarks/voc_classification/{encoder}/{dataset}-{evaluation}.tsv"
+    wildcard_constraints:
+        evaluation=any_of(experiment.evaluations_of("voc-classification")),
+    container:
+        get_container("faiss")
+    resources:
+        mem_mb=8000,
+        runtime=240,
+    params:
+        options=get_evaluation_options,
+        code=source.fingerprint("stages.voc_classification"),
+        image=get_image("faiss"),
+    shell:
+        "OMP_NUM_THREADS={threads} python -m stages.voc_classification {params.options}"
+        " --name {wildcards.evaluation} --train {input.train[0]} --val {input.val[0]}"
+        " --metrics {output.metrics} > {log} 2>&1"
+
+
 rule cluster:
     input:
         unpack(get_embeddings),

@@ -171,6 +171,10 @@ def get_cost_code(wildcards):
     return source.fingerprint("stages.cost", *map(get_architecture_module, architectures))
 
 
+def get_detection_code(wildcards):
+    return source.fingerprint("stages.voc_detection", get_architecture_module(get_encoder(wildcards).architecture))
+
+
 def get_embeddings(wildcards):
     """The caches of an encoder's embeddings of a dataset."""
     folder = f"results/embeddings/{wildcards.encoder}/{wildcards.dataset}"

@@ -3,6 +3,7 @@
 A source that can be downloaded has an option ``path``, by default empty, and ``download(options, downloads)``: it
 brings the files into the folder ``downloads`` and returns what to take as the ``path`` then. ``FOLDER`` is the part of
 ``path`` that the source reads, if not all of it.
+A source whose images have several labels each says ``LABELS = "several"``.
 """
 
 import dataclasses

@@ -1,0 +1,161 @@
+"""Fine-tune an encoder as a detector of objects, and score it on val: VOC detection.
+
+    python -m stages.voc_detection --weights weights.safetensors --train train.h5 --val val.h5 \\
+        --metrics voc-detection.json --checkpoints checkpoints
+
+All layers are trained, as in CompRess (section 4.4), which takes Fast R-CNN for it; here the regions are proposed by a
+network of the detector's own, as in Faster R-CNN. The recipe is Fast R-CNN's on VOC 2007. Killed or asked to terminate,
+it goes on from its last checkpoint when started again with the same arguments.
+"""
+
+import dataclasses
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from stages.command_line import add_options, parser_of, read_options, run
+from stages.errors import UserError, at_least
+from stages.training.recipe import Recipe
+
+if TYPE_CHECKING:
+    from stages.datasets.packed import PackedImages
+    from stages.datasets.sources import Boxes
+    from stages.detection import Detections
+
+
+@dataclasses.dataclass(frozen=True)
+class Options(Recipe):
+    """Fast R-CNN's 40,000 steps on VOC 2007: 16 passes over 5,011 images, by two; the last quarter is slow."""
+
+    epochs: Annotated[int, "passes over the training images"] = 16
+    batch_size: Annotated[int, "images a step"] = 2
+    learning_rate: Annotated[float, "at its highest, for 2 images a step; times as many more for more"] = 0.001
+    weight_decay: Annotated[float, "on all trained parameters"] = 5e-4
+    milestones: Annotated[tuple[int, ...], "epochs after which the step schedule lowers the learning rate"] = (12,)
+    gamma: Annotated[float, "factor of the step schedule"] = 0.1
+    min_size: Annotated[int, "pixels to which an image's shorter side is scaled"] = 600
+    max_size: Annotated[int, "pixels that its longer side does not exceed"] = 1000
+    anchors: Annotated[tuple[int, ...], "sides of proposals' first squares, in scaled pixels"] = (32, 64, 128, 256, 512)
+    seed: Annotated[int, "of the new layers, the order, the mirroring and the regions trained on"] = 0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        at_least(32, min_size=self.min_size, max_size=self.max_size)
+        if not self.anchors:
+            raise UserError("--anchors is empty; expected at least one side")
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    parser = parser_of(__doc__)
+    parser.add_argument("--weights", type=Path, required=True, help="the encoder's weights")
+    parser.add_argument("--train", type=Path, required=True, help="the packed train split, with boxes")
+    parser.add_argument("--val", type=Path, required=True, help="the packed val split, with boxes")
+    parser.add_argument("--metrics", type=Path, required=True, help="the JSON file to write")
+    parser.add_argument("--name", help="the evaluation's name in tables (default: voc-detection)")
+    parser.add_argument("--workers", type=int, default=0, help="processes that read images ahead (default: 0, none)")
+    parser.add_argument("--checkpoints", type=Path, required=True, help="folder for the state of an unfinished run")
+    parser.add_argument(
+        "--checkpoint-seconds", type=float, default=300, help="time between saved states (default: 300)"
+    )
+    parser.add_argument("--checkpoint-key", default="", help="go on only from a state saved under the same key")
+    add_options(parser, Options)
+    arguments = parser.parse_args(argv)
+
+    import json
+
+    from stages import architectures
+    from stages.artifacts.metrics import Metrics, write_metrics
+    from stages.artifacts.weights import digest_of, load_weights
+    from stages.detection.detector import Detection
+    from stages.detection.images import detected, stream
+    from stages.training.arguments import run_of
+    from stages.training.loop import train
+    from stages.training.position import seed_here
+
+    start = time.monotonic()
+    options = read_options(Options, arguments)
+    packs, boxes = read_pair(arguments.train, arguments.val)
+    reasons = left_out(packs[0], boxes)
+    state, card = load_weights(arguments.weights)
+    encoder = architectures.load(card.architecture, card.contract, state, str(arguments.weights))
+    training = run_of(arguments, options, packs[0], digest_of(arguments.weights))
+
+    seed_here(options.seed)
+    classes = packs[0].classes
+    objective = Detection(encoder, boxes[0], len(classes), options.min_size, options.max_size, options.anchors)
+    train(
+        objective,
+        training,
+        lambda first: stream(packs[0], options, seed=options.seed, workers=arguments.workers, first=first),
+        lambda batch: batch.to(training.device),
+        title=f"detector of {card.name}",
+    )
+    found = detected(objective.detector, packs[1], training.device, arguments.workers)
+
+    metrics = Metrics(
+        encoder=json.loads(card.to_json()),
+        dataset=packs[0].name,
+        evaluation=arguments.name or "voc-detection",
+        protocol=f"Faster R-CNN on the encoder's last map, shorter side {options.min_size}, all layers fine-tuned for "
+        f"{options.epochs} epochs",
+        values=scores(found, boxes[1], [kind for kind in range(len(classes)) if classes[kind] not in reasons], classes),
+        deviations={},
+        n={"train": len(packs[0]), "val": len(packs[1])},
+        seeds=(options.seed,),
+        options=dataclasses.asdict(options),
+        wall_time_s=round(time.monotonic() - start, 3),
+        notes={"left_out": "; ".join(f"{name} ({reason})" for name, reason in reasons.items())} if reasons else {},
+    )
+    write_metrics(arguments.metrics, metrics)
+    training.checkpoint.remove()
+
+
+def read_pair(train: Path, val: Path) -> tuple[tuple["PackedImages", "PackedImages"], tuple["Boxes", "Boxes"]]:
+    """The two splits of one dataset, and their boxes."""
+    from stages.datasets.packed import read_pack
+
+    packs = read_pack(train), read_pack(val)
+    boxes = []
+    for pack, split in zip(packs, ("train", "val"), strict=True):
+        if pack.split != split or pack.fingerprint != packs[0].fingerprint:
+            raise UserError(
+                f"{train} and {val} do not belong together; expected the train and val split of one dataset"
+            )
+        if pack.boxes is None:
+            raise UserError(
+                f"{pack.path}: the images of {pack.name} have no boxes, which voc-detection needs; give it a dataset "
+                "that has them, such as voc2007"
+            )
+        boxes.append(pack.boxes)
+    return packs, (boxes[0], boxes[1])
+
+
+def left_out(pack: "PackedImages", boxes: tuple["Boxes", "Boxes"]) -> dict[str, str]:
+    """The classes that cannot be trained or scored, with the reason."""
+    from stages.detection.scores import clear
+
+    reasons = {}
+    for kind, name in enumerate(pack.classes):
+        missing = [split for split, one in zip(("train", "val"), boxes, strict=True) if not clear(one, kind)]
+        if missing:
+            reasons[name] = f"no clear object in {' and '.join(missing)}"
+    if len(reasons) == len(pack.classes):
+        raise UserError(f"{pack.path}: no class has an object that is not difficult in both splits; give more images")
+    return reasons
+
+
+def scores(found: "Detections", truth: "Boxes", kinds: Sequence[int], classes: Sequence[str]) -> dict[str, float]:
+    """COCO's scores and VOC 2007's, in percent, as means over the classes ``kinds``; and VOC's of each class."""
+    from stages.detection.scores import coco_scores, voc_curve
+
+    each = {classes[kind]: 100 * voc_curve(found, truth, kind).eleven_points for kind in kinds}
+    return {
+        **{name: 100 * value for name, value in coco_scores(found, truth, kinds).items()},
+        "ap50_11point": sum(each.values()) / len(each),
+        **{f"ap50_11point@{name}": value for name, value in each.items()},
+    }
+
+
+if __name__ == "__main__":
+    run(main)
