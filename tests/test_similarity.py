@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn import functional as F
 
+from stages.similarity import fused
 from stages.similarity.anchors import MinibatchAnchors, anchors_of
 from stages.similarity.divergence import divergence
 from stages.similarity.options import SimilarityOptions
@@ -21,8 +22,8 @@ SIZES = ((1, 1, 1, 1), (1, 5, 3, 2), (3, 7, 5, 11), (7, 13, 17, 2), (5, 31, 2, 9
 
 
 def similarity_kl(student: Tensor, student_anchors: Tensor, teacher: Tensor, anchors: Tensor, t: float) -> Tensor:
-    """The loss of embeddings to anchors that are given."""
-    return divergence(student @ student_anchors.T, teacher @ anchors.T, SimilarityOptions(temperature=t))
+    """The loss with one temperature."""
+    return fused.similarity_kl(student, student_anchors, teacher, anchors, (t, t))
 
 
 def unit(generator: torch.Generator, rows: int, dimension: int) -> Tensor:
@@ -38,6 +39,13 @@ def problem(images: int, anchors: int, student: int, teacher: int, seed: int = 0
         unit(generator, images, teacher),
         unit(generator, anchors, teacher),
     )
+
+
+def queue_of(anchors: Tensor) -> AnchorQueue:
+    """A memory bank that is full of ``anchors`` [K, D]."""
+    queue = AnchorQueue(*anchors.shape).to(anchors.dtype)
+    queue.write(anchors)
+    return queue
 
 
 @pytest.mark.parametrize("temperature", TEMPERATURES)
@@ -97,7 +105,7 @@ def test_no_gradient_reaches_anchors_or_teacher(kind: str, options: SimilarityOp
     student, teacher, keys = (unit(torch.Generator().manual_seed(n), 3, 5).float().requires_grad_() for n in range(3))
     anchors = MinibatchAnchors() if kind == "minibatch" else AnchorQueue(7, 5)
     anchors.hold(keys)
-    divergence(anchors.similarities(student), anchors.similarities(teacher), options).backward()
+    divergence(student, anchors, teacher, anchors, options).backward()
     assert student.grad is not None
     assert student.grad.any()
     assert teacher.grad is keys.grad is None
@@ -111,9 +119,10 @@ def test_no_gradient_reaches_anchors_or_teacher(kind: str, options: SimilarityOp
 def test_the_squared_difference_and_its_gradient_are_those_of_a_double_loop(sizes: tuple[int, int, int, int]) -> None:
     student, student_anchors, teacher, anchors = problem(*sizes)
     student.requires_grad_()
+    near, far = queue_of(student_anchors), queue_of(anchors)
     # The temperature is of the softmaxes, so it does not matter.
     for options in (SimilarityOptions(divergence="squared"), SimilarityOptions(divergence="squared", temperature=1.0)):
-        found = divergence(student @ student_anchors.T, teacher @ anchors.T, options)
+        found = divergence(student, near, teacher, far, options)
         expected = naive_squared_difference(student, student_anchors, teacher, anchors)
         torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-12)
         gradients = [torch.autograd.grad(loss, student)[0] for loss in (found, expected)]
@@ -162,7 +171,7 @@ def test_without_any_anchor_the_loss_is_zero_with_a_gradient_of_zeros(kind: str)
     options = SimilarityOptions(queue_length=7, warm_start=True, divergence=kind)  # type: ignore[arg-type]
     queue = anchors_of(options, 5)
     student, teacher = (unit(torch.Generator().manual_seed(n), 3, 5).float().requires_grad_() for n in range(2))
-    loss = divergence(queue.similarities(student), queue.similarities(teacher), options)
+    loss = divergence(student, queue, teacher, queue, options)
     loss.backward()
     assert loss == 0
     assert student.grad is not None
