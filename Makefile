@@ -12,11 +12,11 @@ IN_VENV := PATH="$(CURDIR)/.venv/bin:$$PATH"
 PINS := containers/requirements
 IMAGES := faiss torch
 
-.PHONY: help run test lint images lock docs clean $(IMAGES:%=docker-%)
+.PHONY: help run test lint bench bench-check images lock docs clean $(IMAGES:%=docker-%)
 .DELETE_ON_ERROR:
 
 help:
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-11s %s\n", $$1, $$2}' Makefile
 
 run: .venv/installed ## Run the workflow on this machine, as config.yaml says
 	$(IN_VENV) snakemake --cores all
@@ -30,6 +30,12 @@ lint: .venv/installed ## Check format, style and types
 	$(IN_VENV) snakefmt --check workflow
 	$(IN_VENV) snakemake --lint
 	$(IN_VENV) mypy
+
+bench: .venv/installed ## Time what is fast beside the plain way, on this machine (minutes; 8 GB of memory)
+	$(IN_VENV) python -m benchmarks.table
+
+bench-check: .venv/installed ## As bench, and fail where something is slower than its floor
+	$(IN_VENV) python -m benchmarks.table --check
 
 images: $(IMAGES:%=docker-%) $(IMAGES:%=containers/%.sif) ## Build the container images: Docker's, then containers/*.sif of them
 

@@ -8,7 +8,7 @@ from torch.nn import functional as F
 from stages.similarity import fused
 
 pytest.importorskip("triton", reason="this torch comes without Triton")
-from stages.similarity import kernel  # noqa: E402
+from stages.similarity import kernel
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 

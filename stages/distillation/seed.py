@@ -10,7 +10,6 @@ their memory bank begins with unit vectors, ours with vectors of unit norm in ex
 import dataclasses
 from typing import Annotated, Literal
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 

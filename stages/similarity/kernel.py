@@ -121,7 +121,7 @@ def _product(queries, anchors, rows, columns, count, total, dimension):  # type:
     return products
 
 
-@triton.jit(do_not_specialize=["count"])
+@triton.jit(do_not_specialize=["count"])  # type: ignore[untyped-decorator]
 def _weigh(  # type: ignore[no-untyped-def]
     student,
     student_anchors,
@@ -184,7 +184,7 @@ def _collect(  # type: ignore[no-untyped-def]
     tile_count,
     splits,
 ):
-    """Add a split of the chunk's weights times anchors to outputs [splits, 2, count, dimension], now under ``shift``."""
+    """Add a split of the chunk's weights times anchors to outputs [splits, 2, count, dimension], under ``shift``."""
     rows = (tl.program_id(0) * ROWS + tl.arange(0, ROWS)).to(tl.int64)
     at = tl.program_id(1) * DEPTH + tl.arange(0, DEPTH)
     split, side = tl.program_id(2) // 2, (tl.program_id(2) % 2).to(tl.int64)
