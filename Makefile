@@ -15,7 +15,7 @@ PINS := containers/requirements
 IMAGES := faiss torch
 PAPERS := compress simdis
 
-.PHONY: help run papers-small plan test lint images lock docs clean $(IMAGES:%=docker-%)
+.PHONY: help run papers-small plan test lint bench bench-check images lock docs clean $(IMAGES:%=docker-%)
 .DELETE_ON_ERROR:
 
 help:
@@ -48,6 +48,12 @@ lint: .venv/installed ## Check format, style and types
 	$(IN_VENV) snakefmt --check workflow
 	$(IN_VENV) snakemake --lint
 	$(IN_VENV) mypy
+
+bench: .venv/installed ## Time what is fast beside the plain way, on this machine (minutes; 8 GB of memory)
+	$(IN_VENV) python -m benchmarks.table
+
+bench-check: .venv/installed ## As bench, and fail where something is slower than its floor
+	$(IN_VENV) python -m benchmarks.table --check
 
 images: $(IMAGES:%=docker-%) $(IMAGES:%=containers/%.sif) ## Build the container images: Docker's, then containers/*.sif of them
 

@@ -7,7 +7,6 @@ Clusters and labels are random, which is the matching's hard case: no cluster ha
 """
 
 import argparse
-import json
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.table import print_table, row, write_rows
 from stages import align
 
 
@@ -25,7 +25,7 @@ def main() -> None:
     parser.add_argument("--clusters", type=int, default=1000, help="(default: 1000)")
     parser.add_argument("--classes", type=int, default=1000, help="(default: 1000)")
     parser.add_argument("--seed", type=int, default=0, help="of the clusters and labels (default: 0)")
-    parser.add_argument("--json", type=Path, help="also write the seconds here")
+    parser.add_argument("--json", type=Path, help="also write the rows here")
     arguments = parser.parse_args()
 
     random = np.random.default_rng(arguments.seed)
@@ -48,11 +48,10 @@ def main() -> None:
         lambda: align.scores(*train, *train, arguments.clusters, arguments.classes)
     )
 
-    for part, spent in seconds.items():
-        print(f"{part:40} {spent:8.3f} s")
+    rows = [row(f"cluster alignment: {part}, s", None, spent) for part, spent in seconds.items()]
+    print_table(rows)
     if arguments.json:
-        settings = {name: value for name, value in vars(arguments).items() if name != "json"}
-        arguments.json.write_text(json.dumps({"settings": settings, "seconds": seconds}, indent=2) + "\n")
+        write_rows(rows, arguments.json)
 
 
 def timed(work: Callable[[], Any]) -> tuple[Any, float]:

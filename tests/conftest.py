@@ -20,6 +20,9 @@ from stages.artifacts.weights import EncoderCard, InputContract, save_weights
 
 ROOT = Path(__file__).parents[1]
 
+# Without a GPU, kernels run in Triton's interpreter; it has to know before anything imports it.
+if not torch.cuda.is_available():
+    os.environ["TRITON_INTERPRET"] = "1"
 torch.set_num_threads(1)
 # How long an example takes is the machine's affair.
 settings.register_profile("untimed", settings.get_profile(settings.get_current_profile_name()), deadline=None)

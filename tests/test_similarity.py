@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn import functional as F
 
+from stages.similarity import fused
 from stages.similarity.anchors import MinibatchAnchors, anchors_of
 from stages.similarity.divergence import divergence
 from stages.similarity.options import SimilarityOptions
@@ -21,8 +22,8 @@ SIZES = ((1, 1, 1, 1), (1, 5, 3, 2), (3, 7, 5, 11), (7, 13, 17, 2), (5, 31, 2, 9
 
 
 def similarity_kl(student: Tensor, student_anchors: Tensor, teacher: Tensor, anchors: Tensor, t: float) -> Tensor:
-    """The loss of embeddings to anchors that are given."""
-    return divergence(student @ student_anchors.T, teacher @ anchors.T, SimilarityOptions(temperature=t))
+    """The loss with one temperature."""
+    return fused.similarity_kl(student, student_anchors, teacher, anchors, (t, t))
 
 
 def unit(generator: torch.Generator, rows: int, dimension: int) -> Tensor:
@@ -38,6 +39,13 @@ def problem(images: int, anchors: int, student: int, teacher: int, seed: int = 0
         unit(generator, images, teacher),
         unit(generator, anchors, teacher),
     )
+
+
+def queue_of(anchors: Tensor) -> AnchorQueue:
+    """A memory bank that is full of ``anchors`` [K, D]."""
+    queue = AnchorQueue(*anchors.shape).to(anchors.dtype)
+    queue.write(anchors)
+    return queue
 
 
 @pytest.mark.parametrize("temperature", TEMPERATURES)
@@ -97,11 +105,133 @@ def test_no_gradient_reaches_anchors_or_teacher(kind: str, options: SimilarityOp
     student, teacher, keys = (unit(torch.Generator().manual_seed(n), 3, 5).float().requires_grad_() for n in range(3))
     anchors = MinibatchAnchors() if kind == "minibatch" else AnchorQueue(7, 5)
     anchors.hold(keys)
-    divergence(anchors.similarities(student), anchors.similarities(teacher), options).backward()
+    divergence(student, anchors, teacher, anchors, options).backward()
     assert student.grad is not None
     assert student.grad.any()
     assert teacher.grad is keys.grad is None
     assert not any(buffer.requires_grad for buffer in anchors.buffers())
+
+
+# one pass over blocks of anchors
+
+
+def whole(
+    student: Tensor, near: Tensor, teacher: Tensor, far: Tensor, temperatures: tuple[float, float], mask: Tensor
+) -> Tensor:
+    """The loss from whole matrices in float64, over the anchors of ``mask`` [B, K]."""
+    logits = (student.double() @ near.double().T / temperatures[0]).masked_fill(~mask, -torch.inf)
+    goals = (teacher.double() @ far.double().T / temperatures[1]).masked_fill(~mask, -torch.inf)
+    logs, targets = logits.log_softmax(dim=1), goals.log_softmax(dim=1)
+    return (targets.exp() * (targets - logs).masked_fill(~mask, 0)).sum() / len(student)
+
+
+@settings(max_examples=60)
+@given(
+    images=st.integers(1, 6),
+    anchors=st.integers(1, 20),
+    block=st.integers(1, 25),
+    temperature=st.sampled_from([0.0007, 0.007, 0.04, 1.0]),
+    leave_out_own=st.booleans(),
+    seed=st.integers(0, 2**31),
+)
+def test_blocks_of_any_size_give_the_loss_of_whole_matrices(
+    images: int, anchors: int, block: int, temperature: float, leave_out_own: bool, seed: int
+) -> None:
+    anchors = max(2, images) if leave_out_own else anchors
+    student, near, teacher, far = problem(images, anchors, 4, 3, seed)
+    student.requires_grad_()
+    temperatures = (temperature, temperature / 2)
+    mask = ~torch.eye(images, anchors, dtype=torch.bool) if leave_out_own else torch.ones(images, anchors).bool()
+    expected = whole(student, near, teacher, far, temperatures, mask)
+    sums = fused.blocked_sums(
+        fused.Problem(student.detach(), near, teacher, far, temperatures, leave_out_own, True), block
+    )
+    torch.testing.assert_close(sums.loss(), expected, rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(
+        sums.gradient(temperature), torch.autograd.grad(expected, student)[0], rtol=1e-8, atol=1e-9
+    )
+
+
+@settings(max_examples=30)
+@given(images=st.integers(1, 5), anchors=st.integers(0, 9), seed=st.integers(0, 2**31))
+def test_an_own_anchor_is_one_more_for_each_image_alone(images: int, anchors: int, seed: int) -> None:
+    student, near, teacher, far = problem(images, anchors, 4, 3, seed)
+    own_near, _, own_far, _ = problem(images, 1, 4, 3, seed + 1)
+    student.requires_grad_()
+    mask = torch.cat([torch.eye(images), torch.ones(images, anchors)], dim=1).bool()
+    everyone = torch.cat([own_near, near]), teacher, torch.cat([own_far, far])
+    expected = whole(student, *everyone, (0.2, 0.05), mask)
+    found = fused.similarity_kl(student, near, teacher, far, (0.2, 0.05), own=(own_near, own_far))
+    torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-10)
+    gradients = [torch.autograd.grad(loss, student)[0] for loss in (found, expected)]
+    torch.testing.assert_close(*gradients, rtol=1e-8, atol=1e-10)
+
+
+@pytest.mark.parametrize("temperature", [0.0007, 0.007])
+def test_logits_far_apart_are_finite_in_single_precision(temperature: float) -> None:
+    """The nearest anchors come first, so that every later weight underflows; and last, so that every earlier does."""
+    student = F.normalize(torch.ones(2, 4)).requires_grad_()
+    teacher = -student.detach()
+    anchors = torch.cat([student.detach()[:1], -student.detach()[:1].expand(fused.BLOCK + 5, -1)])
+    for order in (anchors, anchors.flip(0)):
+        loss = similarity_kl(student, order, teacher, order, temperature)
+        expected = whole(student, order, teacher, order, (temperature,) * 2, torch.ones(2, len(order)).bool())
+        torch.testing.assert_close(loss.double(), expected, rtol=1e-5, atol=1e-4)
+        gradients = [torch.autograd.grad(each, student)[0] for each in (loss, expected)]
+        torch.testing.assert_close(*gradients, rtol=1e-3, atol=1e-3)
+
+
+def test_a_minibatch_of_one_has_no_anchor_and_a_loss_of_zero() -> None:
+    student = F.normalize(torch.ones(1, 4)).requires_grad_()
+    anchors = MinibatchAnchors()
+    anchors.hold(student)
+    loss = divergence(student, anchors, student, anchors, SimilarityOptions())
+    loss.backward()
+    assert loss == 0
+    assert student.grad is not None
+    assert not student.grad.any()
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_is_computed_in_single(dtype: torch.dtype) -> None:
+    student, near, teacher, far = (each.to(dtype) for each in problem(3, 7, 5, 11))
+    student.requires_grad_()
+    with torch.autocast("cpu", torch.bfloat16):
+        found = similarity_kl(student, near.float(), teacher, far.float(), 0.04)
+    single = [each.detach().float() for each in (student, near, teacher, far)]
+    expected = similarity_kl(single[0].requires_grad_(), *single[1:], 0.04)
+    assert found.dtype == torch.float32
+    assert torch.equal(found, expected)
+    (gradient,) = torch.autograd.grad(found, student)
+    assert torch.equal(gradient, torch.autograd.grad(expected, single[0])[0].to(dtype))
+
+
+def test_what_waits_for_the_backward_pass_is_the_size_of_the_embeddings() -> None:
+    student, *others = problem(3, 70, 5, 11)
+    student.requires_grad_()
+    kept: list[Tensor] = []
+    with torch.autograd.graph.saved_tensors_hooks(lambda tensor: kept.append(tensor) or tensor, lambda tensor: tensor):
+        loss = similarity_kl(student, *others, 0.04)
+    assert [tensor.shape for tensor in kept] == [student.shape]
+    with torch.no_grad():
+        assert torch.equal(similarity_kl(student, *others, 0.04), loss)
+
+
+def test_the_scale_of_the_loss_is_the_scale_of_its_gradient() -> None:
+    student, *others = problem(3, 7, 5, 11)
+    student.requires_grad_()
+    once, thrice = (
+        torch.autograd.grad(factor * similarity_kl(student, *others, 0.04), student)[0] for factor in (1, 3)
+    )
+    torch.testing.assert_close(thrice, 3 * once)
+
+
+@pytest.mark.parametrize("warm_start", [False, True])
+def test_reading_the_queue_copies_nothing(warm_start: bool) -> None:
+    queue = AnchorQueue(5, 2, warm_start=warm_start)
+    queue.write(rows_from(0, 3))
+    assert queue.current.data_ptr() == queue.embeddings.data_ptr()
+    assert len(queue.current) == (3 if warm_start else 5)
 
 
 # the squared difference
@@ -111,9 +241,10 @@ def test_no_gradient_reaches_anchors_or_teacher(kind: str, options: SimilarityOp
 def test_the_squared_difference_and_its_gradient_are_those_of_a_double_loop(sizes: tuple[int, int, int, int]) -> None:
     student, student_anchors, teacher, anchors = problem(*sizes)
     student.requires_grad_()
+    near, far = queue_of(student_anchors), queue_of(anchors)
     # The temperature is of the softmaxes, so it does not matter.
     for options in (SimilarityOptions(divergence="squared"), SimilarityOptions(divergence="squared", temperature=1.0)):
-        found = divergence(student @ student_anchors.T, teacher @ anchors.T, options)
+        found = divergence(student, near, teacher, far, options)
         expected = naive_squared_difference(student, student_anchors, teacher, anchors)
         torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-12)
         gradients = [torch.autograd.grad(loss, student)[0] for loss in (found, expected)]
@@ -162,7 +293,7 @@ def test_without_any_anchor_the_loss_is_zero_with_a_gradient_of_zeros(kind: str)
     options = SimilarityOptions(queue_length=7, warm_start=True, divergence=kind)  # type: ignore[arg-type]
     queue = anchors_of(options, 5)
     student, teacher = (unit(torch.Generator().manual_seed(n), 3, 5).float().requires_grad_() for n in range(2))
-    loss = divergence(queue.similarities(student), queue.similarities(teacher), options)
+    loss = divergence(student, queue, teacher, queue, options)
     loss.backward()
     assert loss == 0
     assert student.grad is not None

@@ -34,7 +34,7 @@ class CompRess1q(Distillation):
         student = F.normalize(self.head(self.student(batch.views[0])))
         teacher = F.normalize(teacher_of(batch))
         self.anchors.hold(teacher)
-        return divergence(self.anchors.similarities(student), self.anchors.similarities(teacher), self.options)
+        return divergence(student, self.anchors, teacher, self.anchors, self.options)
 
     def after_step(self, progress: float) -> None:
         self.anchors.write_held()

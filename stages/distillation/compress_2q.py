@@ -50,8 +50,7 @@ class CompRess2q(Distillation):
         teacher = F.normalize(teacher_of(batch))
         self.student_anchors.hold(self._keys(images, student))
         self.teacher_anchors.hold(teacher)
-        similarities = self.student_anchors.similarities(student), self.teacher_anchors.similarities(teacher)
-        return divergence(*similarities, self.options)
+        return divergence(student, self.student_anchors, teacher, self.teacher_anchors, self.options)
 
     @torch.no_grad()
     def _keys(self, images: Tensor, student: Tensor) -> Tensor:

@@ -10,13 +10,13 @@ unit norm in expectation.
 import dataclasses
 from typing import Annotated, Literal
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from stages.architectures import Encoder
 from stages.distillation import Distillation, Setting, teacher_of
 from stages.errors import above_zero
+from stages.similarity.fused import similarity_kl
 from stages.similarity.queue import AnchorQueue
 from stages.training.batches import Batch
 from stages.training.recipe import Recipe
@@ -58,16 +58,9 @@ class SEED(Distillation):
         student = F.normalize(self.head(self.student(batch.views[0])))
         teacher = F.normalize(teacher_of(batch))
         self.queue.hold(teacher)
-        return F.kl_div(
-            F.log_softmax(self._logits(student, teacher) / self.temperature, dim=1),
-            F.log_softmax(self._logits(teacher, teacher) / self.teacher_temperature, dim=1),
-            log_target=True,
-            reduction="batchmean",
-        )
-
-    def _logits(self, queries: Tensor, own: Tensor) -> Tensor:
-        """Similarities [B, 1 + K] of each query with its image's own teacher embedding and with the memory bank."""
-        return torch.cat([(queries * own).sum(dim=1, keepdim=True), self.queue.similarities(queries)], dim=1)
+        anchors = self.queue.current
+        temperatures = self.temperature, self.teacher_temperature
+        return similarity_kl(student, anchors, teacher, anchors, temperatures, own=(teacher, teacher))
 
     def after_step(self, progress: float) -> None:
         self.queue.write_held()

@@ -10,6 +10,9 @@ from stages.similarity.queue import AnchorQueue
 class MinibatchAnchors(nn.Module):
     """The other images of the batch, in the place of an `AnchorQueue` (CompRess, section 3, "Memory bank")."""
 
+    leave_out_own = True
+    """Anchor i is image i itself, and no anchor of its own."""
+
     def __init__(self) -> None:
         super().__init__()
         self.held: Tensor | None = None
@@ -18,20 +21,28 @@ class MinibatchAnchors(nn.Module):
         """Take ``embeddings`` [B, D] for anchors until `write_held`."""
         self.held = embeddings.detach()
 
+    @property
+    def current(self) -> Tensor:
+        """The anchors [B, D] of all images of the batch."""
+        assert self.held is not None
+        return self.held
+
     def similarities(self, queries: Tensor) -> Tensor:
         """Inner products [B, B - 1] of ``queries`` [B, D] with the anchors of the other images."""
-        assert self.held is not None
         count = len(queries)
         others = ~torch.eye(count, dtype=torch.bool, device=queries.device)
-        return (queries @ self.held.T)[others].view(count, count - 1)
+        return (queries @ self.current.T)[others].view(count, count - 1)
 
     def write_held(self) -> None:
         """Forget the batch: nothing of it is kept."""
         self.held = None
 
 
-def anchors_of(options: SimilarityOptions, dimension: int) -> AnchorQueue | MinibatchAnchors:
-    """Anchors of ``dimension``: hold a batch, ask for similarities, and write what is held after the step."""
+Anchors = AnchorQueue | MinibatchAnchors
+
+
+def anchors_of(options: SimilarityOptions, dimension: int) -> Anchors:
+    """Anchors of ``dimension``: hold a batch, compare with those, and write what is held after the step."""
     if options.anchors == "minibatch":
         return MinibatchAnchors()
     return AnchorQueue(options.queue_length, dimension, warm_start=options.warm_start)

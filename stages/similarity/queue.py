@@ -16,6 +16,9 @@ class AnchorQueue(nn.Module):
     nothing is compared with it.
     """
 
+    leave_out_own = False
+    """Anchor i has nothing to do with image i of the batch."""
+
     embeddings: Tensor
     written: Tensor
 
@@ -34,9 +37,14 @@ class AnchorQueue(nn.Module):
         """The embeddings that were written, without the initial content: slots are filled from the first on."""
         return self.embeddings[: int(self.written)]
 
+    @property
+    def current(self) -> Tensor:
+        """The anchors [K, dimension] to compare with: a view, so read it before the next `write`."""
+        return self.filled if self.warm_start else self.embeddings
+
     def similarities(self, queries: Tensor) -> Tensor:
         """Inner products [B, K] of ``queries`` [B, dimension] with the anchors; no gradient flows to these."""
-        return queries @ (self.filled if self.warm_start else self.embeddings).T
+        return queries @ self.current.T
 
     def hold(self, embeddings: Tensor) -> None:
         """Keep ``embeddings`` for `write_held`: the backward pass still needs the anchors that they will replace."""

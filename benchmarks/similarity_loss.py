@@ -1,0 +1,171 @@
+"""Time and extra memory of the similarity loss with its gradient, side by side with the plain formulation.
+
+    python -m benchmarks.similarity_loss
+    python -m benchmarks.similarity_loss --device cuda --student 2048 --teacher 2048
+
+Plain is the published form: the memory banks are copied, and the similarities, their softmaxes and their gradient are
+[B, K] matrices. The limit is the matrix products that no form can do without, both similarities and the student's
+gradient, on a GPU with operands that are in half precision already.
+"""
+
+import argparse
+import statistics
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from benchmarks.table import print_table, row, write_rows
+from stages.similarity.fused import BLOCK, similarity_kl
+
+FLOORS = {"speed": 1.0, "memory": 10.0}
+"""The least ratio, plain to ours, that `make bench-check` lets pass."""
+TEMPERATURE = 0.04
+Embeddings = tuple[Tensor, Tensor, Tensor, Tensor]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--batch", type=int, default=256, help="images (default: 256)")
+    parser.add_argument("--anchors", type=int, default=128_000, help="(default: 128000)")
+    parser.add_argument("--student", type=int, default=512, help="its dimension (default: 512)")
+    parser.add_argument("--teacher", type=int, default=2048, help="its dimension (default: 2048)")
+    parser.add_argument("--steps", type=int, default=7, help="of each, in turn; the median counts (default: 7)")
+    parser.add_argument(
+        "--device", default="cuda" if torch.cuda.is_available() else "cpu", help="(default: %(default)s)"
+    )
+    parser.add_argument("--json", type=Path, help="also write the rows here")
+    parser.add_argument("--memory-of", choices=STEPS, help="only print the extra memory of this form, in bytes")
+    arguments = parser.parse_args()
+
+    embeddings = embeddings_of(arguments)
+    if arguments.memory_of:
+        print(extra_memory(lambda: STEPS[arguments.memory_of](*embeddings), arguments.device))
+        return
+    seconds = seconds_of(embeddings, arguments)
+    # A process each, because memory that was returned once comes back without the system noticing.
+    extra = {form: int(output_of([*sys.argv[1:], "--memory-of", form])) / 2**20 for form in ("plain", "ours")}
+    rows = [
+        row("similarity loss, s", seconds["plain"], seconds["ours"], floor=FLOORS["speed"], limit=seconds["limit"]),
+        row("similarity loss, extra MiB", extra["plain"], extra["ours"], floor=FLOORS["memory"]),
+    ]
+    print_table(rows)
+    if arguments.json:
+        write_rows(rows, arguments.json)
+
+
+def embeddings_of(arguments: argparse.Namespace) -> Embeddings:
+    """Random unit embeddings and anchors: student, its anchors, teacher, its anchors."""
+    torch.manual_seed(0)
+    sizes = [
+        (rows, at) for at in (arguments.student, arguments.teacher) for rows in (arguments.batch, arguments.anchors)
+    ]
+    student, near, teacher, far = (F.normalize(torch.randn(*size, device=arguments.device)) for size in sizes)
+    return student.requires_grad_(), near, teacher, far
+
+
+def plain(student: Tensor, near: Tensor, teacher: Tensor, far: Tensor) -> None:
+    """The published form."""
+    logits = student @ near.clone().T / TEMPERATURE
+    goals = teacher @ far.clone().T / TEMPERATURE
+    targets = F.softmax(goals, dim=1)
+    loss = F.kl_div(F.log_softmax(logits, dim=1), targets, reduction="batchmean")
+    torch.autograd.grad(loss, student)
+
+
+def ours(student: Tensor, near: Tensor, teacher: Tensor, far: Tensor) -> None:
+    torch.autograd.grad(similarity_kl(student, near, teacher, far, (TEMPERATURE, TEMPERATURE)), student)
+
+
+STEPS: dict[str, Callable[[Tensor, Tensor, Tensor, Tensor], None]] = {"plain": plain, "ours": ours}
+
+
+def products(student: Tensor, near: Tensor, teacher: Tensor, far: Tensor) -> None:
+    """The matrix products alone: on a CPU in blocks that stay in its cache."""
+    block = len(near) if near.is_cuda else BLOCK
+    for ours, theirs in zip(near.split(block), far.split(block), strict=True):
+        logits = student @ ours.T
+        teacher @ theirs.T
+        logits @ ours
+
+
+def seconds_of(embeddings: Embeddings, arguments: argparse.Namespace) -> dict[str, float]:
+    """The median of the forms' seconds, which take turns so that what else the machine does hits all alike."""
+    with torch.no_grad():
+        limiting: Embeddings = tuple(  # type: ignore[assignment]
+            each.half() if each.is_cuda else each for each in embeddings
+        )
+    works: dict[str, Callable[[], None]] = {
+        "plain": lambda: plain(*embeddings),
+        "ours": lambda: ours(*embeddings),
+        "limit": torch.no_grad()(lambda: products(*limiting)),
+    }
+    taken: dict[str, list[float]] = {form: [] for form in works}
+    for step in range(arguments.steps + 1):
+        for form, work in works.items():
+            spent = timed(work, arguments.device)
+            if step:  # the first is to warm up
+                taken[form].append(spent)
+    return {form: statistics.median(each) for form, each in taken.items()}
+
+
+def timed(work: Callable[[], None], device: str) -> float:
+    """The seconds that ``work`` took, to its end on the device."""
+    wait(device)
+    start = time.perf_counter()
+    work()
+    wait(device)
+    return time.perf_counter() - start
+
+
+def wait(device: str) -> None:
+    if device.startswith("cuda"):
+        torch.cuda.synchronize()
+
+
+def extra_memory(work: Callable[[], None], device: str) -> int:
+    """By how many bytes the memory in use rises while ``work`` runs: the device's, or the process's resident set."""
+    if device.startswith("cuda"):
+        work()  # compiled, and with the libraries' workspaces there
+        torch.cuda.synchronize()
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        work()
+        return torch.cuda.max_memory_allocated() - before
+    small = torch.randn(64, 64, requires_grad=True)
+    torch.autograd.grad((small @ small).sum(), small)  # threads and libraries
+    before = resident()
+    highest, done = [before], threading.Event()
+
+    def watch() -> None:
+        while not done.wait(0.002):
+            highest.append(resident())
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    work()
+    done.set()
+    watcher.join()
+    return max(highest) - before
+
+
+def resident() -> int:
+    """Bytes of this process in memory (Linux)."""
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * 4096
+
+
+def output_of(argv: list[str]) -> str:
+    """What this program prints with other arguments, in a process of its own."""
+    command = [sys.executable, "-m", "benchmarks.similarity_loss", *argv]
+    return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+
+
+if __name__ == "__main__":
+    main()
