@@ -57,7 +57,7 @@ def test_recall_with_many_ties_is_that_of_the_sort(seed: int, images: int, class
     # Few different directions, of several lengths: most images have duplicates, of their own class and of others.
     vectors = random.integers(1, 3, size=(images, 2)).astype(np.float32) * random.integers(1, 4, size=(images, 1))
     labels = random.integers(classes, size=images)
-    before = retrieval.strangers_before(unit_rows(vectors, "", np.float64), labels)
+    before = retrieval.strangers_before(unit_rows(vectors, "", dtype=np.float64), labels)
     for k in range(1, images):
         assert 100 * np.mean(before < k) == pytest.approx(reference(vectors, labels, k))
 
@@ -113,9 +113,9 @@ def test_the_order_of_the_images_does_not_matter(make_embeddings: Make) -> None:
 def test_recall_is_the_same_however_many_are_searched_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     vectors, labels, _, _ = blobs(seed=5, classes=9, images=101, spread=2.5)
     vectors[50:100] = vectors[:50]
-    whole = retrieval.strangers_before(unit_rows(vectors, "", np.float64), labels)
+    whole = retrieval.strangers_before(unit_rows(vectors, "", dtype=np.float64), labels)
     monkeypatch.setattr(retrieval, "SIMILARITIES", 101 * 7)
-    np.testing.assert_array_equal(retrieval.strangers_before(unit_rows(vectors, "", np.float64), labels), whole)
+    np.testing.assert_array_equal(retrieval.strangers_before(unit_rows(vectors, "", dtype=np.float64), labels), whole)
 
 
 def test_metrics_tell_what_was_measured(one_hot_pair: tuple[Path, Path]) -> None:

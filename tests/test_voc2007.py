@@ -146,10 +146,9 @@ def test_what_is_wrong_is_named_and_nothing_is_written(
     assert not list(tmp_path.glob("*.h5*"))
 
 
-@pytest.mark.parametrize(("path", "message"), [("", "no path"), ("nowhere", "holds no VOC2007")])
-def test_a_path_without_the_dataset_is_refused(path: str, message: str, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=message):
-        packed(path and tmp_path / path, tmp_path)
+def test_a_path_without_the_dataset_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="holds no VOC2007"):
+        packed(tmp_path / "nowhere", tmp_path)
 
 
 # What can be done with several labels an image, and what cannot.
