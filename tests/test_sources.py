@@ -25,6 +25,7 @@ from stages.datasets.sources import cub200
 from stages.errors import UserError
 from tests.checkpoint_fixtures import FileServer, serving
 from tests.conftest import assert_refused, flags, program
+from tests.voc import drawn, write_voc
 
 Patch = pytest.MonkeyPatch
 
@@ -157,6 +158,10 @@ def make_cub200(root: Path, patch: Patch) -> None:
         write(base / name, "".join(lines).encode())
 
 
+def make_voc2007(root: Path, patch: Patch) -> None:
+    write_voc(root, drawn(0, 4), drawn(1, 2))
+
+
 Make = Callable[[Path, Patch], None]
 
 MAKERS: dict[str, tuple[Make, dict[str, str]]] = {
@@ -168,6 +173,7 @@ MAKERS: dict[str, tuple[Make, dict[str, str]]] = {
     "cars196": (make_cars196, {}),
     "places365": (make_places365, {}),
     "cub200": (make_cub200, {}),
+    "voc2007": (make_voc2007, {}),
 }
 
 REFERENCES: dict[str, tuple[Callable[[Path], Any], Callable[[Path], Any]]] = {
@@ -443,6 +449,17 @@ def offer_cub200(data: Path, server: FileServer, patch: Patch) -> None:
     patch.setattr(cub200, "ARCHIVE", cub200.Archive(server.url("CUB_200_2011.tgz"), md5))
 
 
+def offer_voc2007(data: Path, server: FileServer, patch: Patch) -> None:
+    # Like the real ones, each of both archives holds a part of the folder.
+    parts = {"2007": ("Annotations", "JPEGImages"), "2007-test": ("ImageSets",)}
+    entries = {}
+    for name, folders in parts.items():
+        content = tarred(data, *(f"VOCdevkit/VOC2007/{folder}" for folder in folders))
+        md5 = offer(server, f"voc/{name}.tar.gz", content)
+        entries[name] = {"url": server.url(f"voc/{name}.tar.gz"), "md5": md5}
+    patch.setattr(torchvision.datasets.voc, "DATASET_YEAR_DICT", entries)
+
+
 OFFERS = {
     "cifar10": offer_cifar10,
     "stl10": offer_stl10,
@@ -450,6 +467,7 @@ OFFERS = {
     "imagenette": offer_imagenette,
     "places365": offer_places365,
     "cub200": offer_cub200,
+    "voc2007": offer_voc2007,
 }
 
 
