@@ -46,6 +46,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     seed_here(arguments.seed)
     contract = InputContract.named(arguments.size, arguments.normalisation)
     student = architectures.build(arguments.architecture, contract)
+    # A place of its own, which no step has: the same teacher whichever student learns from it.
+    seed_here(arguments.seed, -1)
     teacher = architectures.build(arguments.teacher_architecture, contract)
     objective = plugins.class_in(method, distillation.Distillation)(
         student, distillation.Setting(teacher.dimension, len(pack), teacher=teacher), options
