@@ -312,6 +312,10 @@ REFUSALS: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "a cached teacher": ({"teacher": "cached"}, "students[0].teacher: simdis-on trains its teacher along, neither "),
     "a live teacher": ({"teacher": "live"}, "students[0].teacher: simdis-on trains its teacher along, neither cached "),
+    "the student's own same view": (
+        {"options": {"views": ["s-sv"]}},
+        "students[0].options.views: expected a list of some of s-dv, sema-sv, sema-dv, t-sv, t-dv, tema-sv, tema-dv",
+    ),
     "an option of simdis-off": (
         {"options": {"teacher_statistics": "batch"}},
         "students[0].options: unknown key 'teacher_statistics'",
