@@ -7,14 +7,11 @@ Clusters and labels are random, which is the matching's hard case: no cluster ha
 """
 
 import argparse
-import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from benchmarks.table import print_table, row, write_rows
+from benchmarks.table import print_table, row, timed, write_rows
 from stages import align
 
 
@@ -52,13 +49,6 @@ def main() -> None:
     print_table(rows)
     if arguments.json:
         write_rows(rows, arguments.json)
-
-
-def timed(work: Callable[[], Any]) -> tuple[Any, float]:
-    """What ``work`` returns, and the seconds it took."""
-    start = time.perf_counter()
-    result = work()
-    return result, time.perf_counter() - start
 
 
 if __name__ == "__main__":

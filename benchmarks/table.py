@@ -14,11 +14,12 @@ import re
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-BENCHMARKS = ("similarity_loss", "cluster_alignment")
+BENCHMARKS = ("similarity_loss", "cluster_alignment", "knn")
 RESULTS = Path(__file__).parent / "results"
 Row = dict[str, Any]
 
@@ -74,6 +75,13 @@ def print_table(rows: Sequence[Row]) -> None:
     for each in rows:
         plain, ours, limit = (text(each[key], "10.3f") for key in ("plain", "ours", "limit"))
         print(f"{each['what']:60} {plain} {ours} {text(each['ratio'], '7.2f')} {limit} {text(each['share'], '9.0%')}")
+
+
+def timed(work: Callable[[], Any]) -> tuple[Any, float]:
+    """What ``work`` returns, and the seconds it took."""
+    start = time.perf_counter()
+    result = work()
+    return result, time.perf_counter() - start
 
 
 def text(value: float | None, form: str) -> str:

@@ -11,6 +11,7 @@ clusters of its embeddings --teacher-assignments. Killed or asked to terminate, 
 started again with the same arguments, and ends with the weights of an unbroken run.
 """
 
+import functools
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -77,21 +78,10 @@ def main(argv: Sequence[str] | None = None) -> None:
         augmented = batch.augmented(augmentation, training.device)
         return dataclasses.replace(augmented, teacher=teacher(augmented))
 
-    history = train(
-        objective,
-        training,
-        lambda first: stream(
-            pack,
-            augmentation,
-            options,
-            views=objective.views,
-            seed=arguments.seed,
-            workers=arguments.workers,
-            first=first,
-        ),
-        prepare,
-        title=arguments.name,
+    batches = functools.partial(
+        stream, pack, augmentation, options, views=objective.views, seed=arguments.seed, workers=arguments.workers
     )
+    history = train(objective, training, batches, prepare, title=arguments.name)
 
     origin = {"way": "distill", "method": arguments.label or arguments.method, "teacher": teacher.card.name}
     write_encoder(arguments, student, objective.heads(), pack, history, origin)

@@ -10,6 +10,7 @@ Two encoders come out, each with its files; the history is of both. Killed or as
 last checkpoint when started again with the same arguments, and ends with the weights of an unbroken run.
 """
 
+import functools
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -46,23 +47,20 @@ def main(argv: Sequence[str] | None = None) -> None:
     seed_here(arguments.seed)
     contract = InputContract.named(arguments.size, arguments.normalisation)
     student = architectures.build(arguments.architecture, contract)
+    # A place of its own, which no step has: the same teacher whichever student learns from it.
+    seed_here(arguments.seed, -1)
     teacher = architectures.build(arguments.teacher_architecture, contract)
     objective = plugins.class_in(method, distillation.Distillation)(
         student, distillation.Setting(teacher.dimension, len(pack), teacher=teacher), options
     )
 
+    batches = functools.partial(
+        stream, pack, augmentation, options, views=objective.views, seed=arguments.seed, workers=arguments.workers
+    )
     history = train(
         objective,
         training,
-        lambda first: stream(
-            pack,
-            augmentation,
-            options,
-            views=objective.views,
-            seed=arguments.seed,
-            workers=arguments.workers,
-            first=first,
-        ),
+        batches,
         lambda batch: batch.augmented(augmentation, training.device),
         title=arguments.name,
     )

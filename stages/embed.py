@@ -4,17 +4,19 @@
         --images train.h5 val.h5 --embeddings teacher-train.h5 teacher-val.h5
 
 Each image is seen in its evaluation view, without chance, at the encoder's own input size and normalisation. Vectors
-are stored as float16, unless that would change their norms by over 1% (as for an untrained MobileNet-V2, whose
-embeddings are all but zero): then as float32.
+are stored as float16, unless that would change the norm of any by over 1% (as for an untrained MobileNet-V2, whose
+embeddings are all but zero): then the split is embedded from its start again, and stored as float32.
 """
 
-import itertools
+import logging
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from stages.command_line import parser_of, run
 from stages.errors import at_least
+
+logger = logging.getLogger("stages")
 
 if TYPE_CHECKING:
     import numpy as np
@@ -53,14 +55,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     augmentation = augmentations.named(arguments.augmentation, card.contract.size)
     weights = digest_of(arguments.weights)
 
-    for images, path in zip(arguments.images, arguments.embeddings, strict=True):
-        pack = read_pack(images)
-        batches = embedded(encoder, pack, augmentation, arguments.batch_size, arguments.workers)
-        first = next(batches)
+    def write_split(pack: "PackedImages", path: Path, dtype: str) -> None:
         with writing_embeddings(
             path,
             (len(pack), card.dimension),
-            storage_dtype(first),
+            dtype,
             labels=pack.labels,
             classes=pack.classes,
             card=card,
@@ -72,19 +71,33 @@ def main(argv: Sequence[str] | None = None) -> None:
             skipped=pack.skipped,
         ) as write:
             start = 0
-            for embeddings in itertools.chain([first], batches):
+            for embeddings in embedded(encoder, pack, augmentation, arguments.batch_size, arguments.workers):
+                if dtype == "float16" and not fits_float16(embeddings):
+                    raise OutOfRangeError
                 write(start, embeddings)
                 start += len(embeddings)
 
+    for images, path in zip(arguments.images, arguments.embeddings, strict=True):
+        pack = read_pack(images)
+        try:
+            write_split(pack, path, "float16")
+        except OutOfRangeError:
+            logger.info("%s: embeddings beyond the range of float16: from the start again, as float32", path)
+            write_split(pack, path, "float32")
 
-def storage_dtype(embeddings: "NDArray[np.float32]") -> str:
-    """float16 where it keeps every norm of ``embeddings`` [B, D] to 1%, float32 where it under- or overflows."""
+
+class OutOfRangeError(Exception):
+    """float16 does not hold a vector."""
+
+
+def fits_float16(embeddings: "NDArray[np.float32]") -> bool:
+    """Whether float16 keeps every norm of ``embeddings`` [B, D] to 1%: no vector under- or overflows."""
     import numpy as np
 
-    exact, rounded = (
-        np.linalg.norm(rows, axis=1) for rows in (embeddings, embeddings.astype(np.float16).astype(np.float32))
-    )
-    return "float16" if np.all(np.abs(rounded - exact) <= 0.01 * exact) else "float32"
+    with np.errstate(over="ignore"):
+        rounded = embeddings.astype(np.float16).astype(np.float32)
+    exact, found = (np.linalg.norm(rows, axis=1) for rows in (embeddings, rounded))
+    return bool(np.all(np.abs(found - exact) <= 0.01 * exact))
 
 
 def embedded(

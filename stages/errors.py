@@ -1,7 +1,8 @@
 """The error that a user can cause and mend."""
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 
 class UserError(Exception):
@@ -20,6 +21,13 @@ def above_zero(**values: float) -> None:
     for name, value in values.items():
         if not value > 0:
             raise UserError(f"--{name.replace('_', '-')} is {value:g}; expected a number above 0")
+
+
+def different(**values: Sequence[Any]) -> None:
+    """Raise the error for the first of the options ``values`` that has an entry twice."""
+    for name, entries in values.items():
+        if len(set(entries)) < len(entries):
+            raise UserError(f"--{name.replace('_', '-')} has an entry twice: {' '.join(map(str, entries))}")
 
 
 def percentages(*values: int) -> None:

@@ -8,6 +8,7 @@ Killed or asked to terminate, it goes on from its last checkpoint when started a
 with the weights of an unbroken run.
 """
 
+import functools
 from collections.abc import Sequence
 
 from stages.command_line import add_plugin, parser_of, read_options, run
@@ -39,18 +40,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     if objective.supervised:
         pack.single_labels()
 
+    batches = functools.partial(
+        stream, pack, augmentation, options, views=objective.views, seed=arguments.seed, workers=arguments.workers
+    )
     history = train(
         objective,
         training,
-        lambda first: stream(
-            pack,
-            augmentation,
-            options,
-            views=objective.views,
-            seed=arguments.seed,
-            workers=arguments.workers,
-            first=first,
-        ),
+        batches,
         lambda batch: batch.augmented(augmentation, training.device),
         title=arguments.name,
     )

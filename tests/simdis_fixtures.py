@@ -3,12 +3,12 @@
 import torch
 from torch import Tensor
 
-from stages.prediction.options import VIEWS
 from stages.prediction.simdis import SimDis
 from stages.training.batches import Batch
 from stages.training.networks import Networks
 from tests.training_fixtures import images_seeded
 
+VIEWS = ("s-dv", "sema-sv", "sema-dv", "t-sv", "t-dv", "tema-sv", "tema-dv")
 # The rows of the paper's Table 2, of which the first is BYOL; then each view alone.
 TABLE_2 = [
     ("sema-dv",),

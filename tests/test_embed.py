@@ -44,7 +44,7 @@ def directly(weights: Path, images: Path) -> Any:
 
 @pytest.fixture
 def full_precision(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(embed, "storage_dtype", lambda _: "float32")
+    monkeypatch.setattr(embed, "fits_float16", lambda _: False)
 
 
 @pytest.mark.usefixtures("full_precision")
@@ -80,22 +80,42 @@ def test_vectors_too_small_for_float16_keep_their_directions(
     np.testing.assert_allclose(small.unit(), expected / np.linalg.norm(expected, axis=1, keepdims=True), atol=1e-4)
 
 
+@pytest.mark.parametrize("factor", [1e-8, 1e6])
+def test_a_single_late_vector_beyond_float16_is_stored_as_it_is(
+    weights: Path, digits: SimpleNamespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, factor: float
+) -> None:
+    batches = embed.embedded
+
+    def with_an_outlier(*arguments: Any) -> Any:
+        for number, rows in enumerate(batches(*arguments)):
+            rows[-1] *= factor if number == 2 else 1
+            yield rows
+
+    monkeypatch.setattr(embed, "embedded", with_an_outlier)
+    (found,) = embedded(weights, [digits.val], tmp_path, batch_size=100)
+    expected = directly(weights, digits.val)
+    expected[299] *= factor
+    assert found.vectors.dtype == np.float32
+    np.testing.assert_allclose(found.unit(), expected / np.linalg.norm(expected, axis=1, keepdims=True), atol=1e-4)
+    np.testing.assert_allclose(np.linalg.norm(found.vectors[299]), np.linalg.norm(expected[299]), rtol=1e-3)
+    assert [path.name for path in tmp_path.glob(".*")] == []
+
+
 @pytest.mark.parametrize(
-    ("row", "dtype"),
+    ("row", "fits"),
     [
-        ([1.0, 2.0, 3.0], "float16"),
-        ([1e-2, 1e-3, 0.0], "float16"),
-        ([60_000.0, 0.0, 1.0], "float16"),
-        ([0.0, 0.0, 0.0], "float16"),
-        ([1e-8, 1e-8, 1e-8], "float32"),
-        ([2e-6, 2e-6, 2e-6], "float32"),
-        ([70_000.0, 0.0, 1.0], "float32"),
-        ([np.nan, 0.0, 1.0], "float32"),
+        ([1.0, 2.0, 3.0], True),
+        ([1e-2, 1e-3, 0.0], True),
+        ([60_000.0, 0.0, 1.0], True),
+        ([0.0, 0.0, 0.0], True),
+        ([1e-8, 1e-8, 1e-8], False),
+        ([2e-6, 2e-6, 2e-6], False),
+        ([70_000.0, 0.0, 1.0], False),
+        ([np.nan, 0.0, 1.0], False),
     ],
 )
-@pytest.mark.filterwarnings("ignore:overflow")
-def test_float32_is_for_what_float16_would_change(row: list[float], dtype: str) -> None:
-    assert embed.storage_dtype(np.array([[1, 1, 1], row], dtype=np.float32)) == dtype
+def test_float32_is_for_what_float16_would_change(row: list[float], fits: bool) -> None:
+    assert embed.fits_float16(np.array([[1, 1, 1], row], dtype=np.float32)) == fits
 
 
 def test_weights_and_running_statistics_are_left_as_they_were(

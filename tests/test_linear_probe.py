@@ -201,6 +201,16 @@ def test_several_heads_at_once_learn_what_each_learns_alone(pair: tuple[Path, Pa
             torch.testing.assert_close(together.classifiers[number].state_dict()[name], value, rtol=0, atol=0)
 
 
+def test_a_classifier_that_diverges_is_named(pair: tuple[Path, Path]) -> None:
+    presets = [short("compress"), short("byol")]
+    presets[1] = dataclasses.replace(
+        presets[1], recipe=dataclasses.replace(presets[1].recipe, learning_rate=1e38, schedule="step")
+    )
+    complaint = r"classifier on raw embeddings with learning rate 1e\+38 has a loss of (nan|inf) in epoch \d"
+    with pytest.raises(UserError, match=rf"^\S+: the linear {complaint}: lower its rate by --learning-rates"):
+        learned(presets, pair)
+
+
 @pytest.mark.parametrize(
     ("name", "rates", "weight_decay", "nesterov"),
     [

@@ -119,3 +119,4 @@ def test_the_published_settings_are_the_default() -> None:
     options = seed.Options()
     assert (options.epochs, options.learning_rate, options.schedule) == (200, 0.03, "cosine")
     assert (options.temperature, options.queue_length, options.batch_size) == (0.2, 65_536, 256)
+    assert (options.teacher_temperature, options.teacher_head, options.precision) == (0.01, True, "single")

@@ -18,13 +18,12 @@ from stages.artifacts.weights import InputContract, digest_of, load_weights
 from stages.distillation import Setting
 from stages.distillation.simdis_off import Options, SimDisOff
 from stages.errors import UserError
-from stages.prediction.options import VIEWS
 from stages.pretraining import byol
 from stages.training.networks import Networks
 from stages.training.optimizers import optimizer_of
 from stages.training.teacher import NetworksTeacher
 from tests.project import TINY, Project
-from tests.simdis_fixtures import COMBINATIONS, batch_seeded, doubled, naive_loss
+from tests.simdis_fixtures import COMBINATIONS, VIEWS, batch_seeded, doubled, naive_loss
 from tests.training_fixtures import (
     ARCHITECTURE,
     PROJECTION,
@@ -156,10 +155,8 @@ def test_the_two_statistics_are_two_teachers() -> None:
 @pytest.mark.parametrize(
     ("views", "complaint"),
     [
-        ((), "--views is empty; expected one or more of s-dv, "),
-        (("tema_dv",), "unknown view 'tema_dv': did you mean 'tema-dv'? known are "),
-        (("s-sv",), "unknown view 's-sv': did you mean "),
-        (("t-sv", "t-sv"), "--views has t-sv 2 times; expected each at most once"),
+        ((), "--views is empty; expected one view or more"),
+        (("t-sv", "tema-sv", "t-sv"), "--views has an entry twice: t-sv tema-sv t-sv"),
     ],
 )
 def test_views_that_make_no_sense_are_refused(views: tuple[str, ...], complaint: str) -> None:
@@ -345,8 +342,14 @@ def test_the_workflow_trains_the_teacher_and_hands_over_its_networks(tmp_path: P
             "students[0].teachers: teacher supervised was trained by supervised, which leaves no projector; "
             "simdis-off needs a teacher pretrained by byol",
         ),
-        ({"options": {"views": "t-sv"}}, "students[0].options.views: expected a list of words, got 't-sv'"),
-        ({"options": {"views": [3]}}, "students[0].options.views: expected a list of words, got [3]"),
+        (
+            {"options": {"views": "t-sv"}},
+            "students[0].options.views: expected a list of some of s-dv, sema-sv, ",
+        ),
+        (
+            {"options": {"views": [3]}},
+            "students[0].options.views: expected a list of some of s-dv, sema-sv, ",
+        ),
         ({"options": {"milestones": ["a"]}}, "students[0].options.milestones: expected a list of whole numbers"),
     ],
 )

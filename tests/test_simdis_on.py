@@ -198,6 +198,32 @@ def pair(small_splits: tuple[Path, Path], tmp_path_factory: pytest.TempPathFacto
     return training
 
 
+def test_the_teacher_begins_the_same_whatever_the_student_and_its_views(
+    small_splits: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun: list[tuple[SimDisOn, dict[str, Tensor]]] = []
+    init = SimDisOn.__init__
+
+    def noted(self: SimDisOn, *arguments: Any) -> None:
+        init(self, *arguments)
+        begun.append((self, copy.deepcopy(self.teacher.state_dict())))
+
+    monkeypatch.setattr(SimDisOn, "__init__", noted)
+    changes: list[dict[str, Any]] = [
+        {},
+        {"architecture": "resnet18_x0.25"},
+        {"views": "sema-dv"},
+        {"seed": 1},
+    ]
+    for number, changed in enumerate(changes):
+        training = online(small_splits[0], tmp_path / str(number), **{"epochs": 0, **changed})
+        distill_online.main(training.argv)
+    first, *same, other = (state for _, state in begun)
+    for state in same:
+        assert all(torch.equal(first[name], state[name]) for name in first)
+    assert not torch.equal(first["encoder.backbone.conv1.weight"], other["encoder.backbone.conv1.weight"])
+
+
 def test_two_encoders_come_out_and_say_how(pair: Training) -> None:
     student, teacher = (read_card(training.weights) for training in (pair, pair.teacher))
     shared = {"method": "mine", "dataset": "digits", "seed": 0}
@@ -286,6 +312,10 @@ REFUSALS: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "a cached teacher": ({"teacher": "cached"}, "students[0].teacher: simdis-on trains its teacher along, neither "),
     "a live teacher": ({"teacher": "live"}, "students[0].teacher: simdis-on trains its teacher along, neither cached "),
+    "the student's own same view": (
+        {"options": {"views": ["s-sv"]}},
+        "students[0].options.views: expected a list of some of s-dv, sema-sv, sema-dv, t-sv, t-dv, tema-sv, tema-dv",
+    ),
     "an option of simdis-off": (
         {"options": {"teacher_statistics": "batch"}},
         "students[0].options: unknown key 'teacher_statistics'",

@@ -9,6 +9,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn import functional as F
 
+from stages.distillation import seed
+from stages.errors import UserError
 from stages.similarity import fused
 from stages.similarity.anchors import MinibatchAnchors, anchors_of
 from stages.similarity.divergence import divergence
@@ -190,6 +192,21 @@ def test_a_minibatch_of_one_has_no_anchor_and_a_loss_of_zero() -> None:
     assert loss == 0
     assert student.grad is not None
     assert not student.grad.any()
+
+
+@pytest.mark.parametrize(
+    ("options", "name"),
+    [
+        ({"temperature": 0.0005}, "temperature"),
+        ({"temperature": 0.2, "teacher_temperature": 0.0001}, "teacher-temperature"),
+    ],
+)
+def test_half_precision_is_refused_where_it_would_change_the_weights(options: dict[str, float], name: str) -> None:
+    of = seed.Options if len(options) > 1 else SimilarityOptions
+    of(**options)  # type: ignore[arg-type]
+    of(precision="half")
+    with pytest.raises(UserError, match=rf"^--precision half with --{name} 0\.000\d: .* or precision single$"):
+        of(**options, precision="half")  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])

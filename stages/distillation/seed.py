@@ -17,6 +17,7 @@ from stages.architectures import Encoder
 from stages.distillation import Distillation, Setting, teacher_of
 from stages.errors import above_zero
 from stages.similarity.fused import similarity_kl
+from stages.similarity.options import not_too_sharp
 from stages.similarity.queue import AnchorQueue
 from stages.training.batches import Batch
 from stages.training.recipe import Recipe
@@ -32,6 +33,10 @@ class Options(Recipe):
     temperature: Annotated[float, "of the student's softmax"] = 0.2
     teacher_temperature: Annotated[float, "of the teacher's softmax; the authors' code uses 0.0001"] = 0.01
     queue_length: Annotated[int, "anchors in the memory bank"] = 65_536
+    precision: Annotated[
+        Literal["single", "half"],
+        "of the divergence; half: its operands are rounded, by a kernel for NVIDIA GPUs of capability 8.0 or later",
+    ] = "single"
     teacher_head: Annotated[
         bool, "learn from the teacher's projections, by its own head; false: from its embeddings, as CompRess does"
     ] = True
@@ -39,6 +44,7 @@ class Options(Recipe):
     def __post_init__(self) -> None:
         super().__post_init__()
         above_zero(temperature=self.temperature, teacher_temperature=self.teacher_temperature)
+        not_too_sharp(self.precision, temperature=self.temperature, teacher_temperature=self.teacher_temperature)
 
 
 class SEED(Distillation):
@@ -52,6 +58,7 @@ class SEED(Distillation):
             nn.ReLU(inplace=True),
             nn.Linear(student.dimension, setting.teacher_dimension),
         )
+        self.precision = options.precision
         self.queue = AnchorQueue(options.queue_length, setting.teacher_dimension)
 
     def forward(self, batch: Batch) -> Tensor:
@@ -60,7 +67,9 @@ class SEED(Distillation):
         self.queue.hold(teacher)
         anchors = self.queue.current
         temperatures = self.temperature, self.teacher_temperature
-        return similarity_kl(student, anchors, teacher, anchors, temperatures, own=(teacher, teacher))
+        return similarity_kl(
+            student, anchors, teacher, anchors, temperatures, own=(teacher, teacher), precision=self.precision
+        )
 
     def after_step(self, progress: float) -> None:
         self.queue.write_held()

@@ -30,13 +30,15 @@ class SimDisOn(SimDis):
 
     def __init__(self, student: Encoder, setting: Setting, options: Options) -> None:
         assert setting.teacher is not None
-        super().__init__(student, setting, options, options.projection_dimension)
         alone = byol.Options(
             momentum=options.momentum,
             hidden_dimension=options.hidden_dimension,
             projection_dimension=options.projection_dimension,
         )
-        self.teacher = byol.BYOL(setting.teacher, alone, classes=0)
+        # Before anything of the student's is drawn, so that its views do not change what the teacher begins with.
+        teacher = byol.BYOL(setting.teacher, alone, classes=0)
+        super().__init__(student, setting, options, options.projection_dimension)
+        self.teacher = teacher
 
     def forward(self, batch: Batch) -> Tensor:
         online, targets = self.teacher.projections(batch.views), self.teacher.targets(batch.views)

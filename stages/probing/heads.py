@@ -1,6 +1,7 @@
 """Linear classifiers on a frozen encoder, any number of them on one read of the images."""
 
 import dataclasses
+import math
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -10,6 +11,7 @@ from torch.nn import functional as F
 from torch.optim import Optimizer
 
 from stages.artifacts.embeddings import Embeddings
+from stages.errors import UserError
 from stages.probing.presets import Preset
 from stages.training.batches import Batch
 from stages.training.objective import Objective
@@ -89,8 +91,18 @@ class Heads(Objective):
     def forward(self, batch: Batch) -> Tensor:
         assert batch.teacher is not None
         views = self._views(batch.teacher)
-        losses = [F.cross_entropy(head(views[head.preset.standardised]), batch.labels) for _, head in self._learning()]
-        return torch.stack(losses).sum()
+        learning = [head for _, head in self._learning()]
+        losses = torch.stack(
+            [F.cross_entropy(head(views[head.preset.standardised]), batch.labels) for head in learning]
+        )
+        for head, loss in zip(learning, losses.tolist(), strict=True):
+            if not math.isfinite(loss):
+                raise UserError(
+                    f"{self.val.card.name}: the linear classifier on {head.preset.features} with learning rate "
+                    f"{head.preset.recipe.learning_rate:g} has a loss of {loss} in epoch {self.epoch + 1}: "
+                    "lower its rate by --learning-rates, or leave out its preset"
+                )
+        return losses.sum()
 
     def optimizer(self, recipe: Recipe) -> Optimizer:
         """SGD with a group for each head, by its own recipe."""

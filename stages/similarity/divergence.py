@@ -27,6 +27,7 @@ def divergence(
         teacher_anchors.current,
         (options.temperature, options.temperature),
         leave_out_own=student_anchors.leave_out_own,
+        precision=options.precision,
     )
 
 

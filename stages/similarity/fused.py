@@ -12,11 +12,15 @@ for the backward pass is [B, D].
 """
 
 import dataclasses
+import importlib.util
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.autograd.function import FunctionCtx, once_differentiable
+
+from stages.errors import UserError
+from stages.similarity.options import Precision
 
 BLOCK = 2048
 """Anchors at once: logits of a usual batch of 256 then stay in a CPU's cache."""
@@ -31,11 +35,13 @@ def similarity_kl(
     *,
     leave_out_own: bool = False,
     own: tuple[Tensor, Tensor] | None = None,
+    precision: Precision = "single",
 ) -> Tensor:
     """KL(p(teacher) || p(student)), summed over anchors, mean over the batch (CompRess, section 3; SEED, section 3.2).
 
     p is the softmax over anchors of similarity / temperature. It is a true KL: the teacher's entropy is subtracted, so
-    that the least loss is 0. That is also the loss where there is no anchor. Half precision is computed in single.
+    that the least loss is 0. That is also the loss where there is no anchor. Embeddings in half precision are
+    computed in single.
 
     Args:
         student: embeddings [B, D]; gradient flows to these alone, once.
@@ -45,6 +51,10 @@ def similarity_kl(
         temperatures: the student's and the teacher's.
         leave_out_own: anchor i is not one for image i.
         own: one more anchor for each image, as the student's [B, D] and the teacher's [B, D'] are compared with it.
+        precision: half rounds the operands of all products but those with ``own``, and is by Triton (`kernel`).
+
+    Raises:
+        UserError: half precision is asked for where the kernel cannot run.
     """
     if own is None and len(student_anchors) - leave_out_own <= 0:
         return student.sum() * 0
@@ -57,6 +67,7 @@ def similarity_kl(
         temperatures,
         leave_out_own,
         student.requires_grad and torch.is_grad_enabled(),
+        precision,
     )
     rows = None if own is None else (own[0].detach().to(dtype), own[1].detach().to(dtype))
     return _Fused.apply(student.to(dtype), problem, rows)
@@ -73,6 +84,7 @@ class Problem:
     temperatures: tuple[float, float]
     leave_out_own: bool
     with_gradient: bool
+    precision: Precision = "single"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -131,15 +143,27 @@ class _Fused(torch.autograd.Function):
 
 
 def _sums(problem: Problem) -> Sums:
-    """The sums over all anchors, by the kernel where it can run, else in blocks."""
-    if problem.student.is_cuda and problem.student.dtype == torch.float32:
-        try:
-            from stages.similarity import kernel
-        except ImportError:  # a torch without Triton
-            return blocked_sums(problem)
-        if kernel.can_run_on(problem.student.device):
-            return kernel.sums(problem)
-    return blocked_sums(problem)
+    """The sums over all anchors, in the precision that is asked for."""
+    if problem.precision == "single":
+        return blocked_sums(problem)
+    if not half_precision_runs_on(problem.student.device):
+        raise UserError(
+            f"--precision half needs an NVIDIA GPU of compute capability 8.0 or later and a PyTorch with Triton; this "
+            f"is {problem.student.device}: leave it at single"
+        )
+    from stages.similarity import kernel
+
+    return kernel.sums(problem)
+
+
+def half_precision_runs_on(device: torch.device) -> bool:
+    """Whether there is a kernel for the device: tiles need the shared memory of NVIDIA's Ampere or later."""
+    return (
+        device.type == "cuda"
+        and torch.version.cuda is not None
+        and torch.cuda.get_device_capability(device) >= (8, 0)
+        and importlib.util.find_spec("triton") is not None
+    )
 
 
 def blocked_sums(problem: Problem, block: int = BLOCK) -> Sums:

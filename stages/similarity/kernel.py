@@ -1,4 +1,4 @@
-"""The similarity loss's sums on a GPU, by Triton: operands in half precision, all sums in single.
+"""The similarity loss's sums on a GPU, by Triton, for ``precision: half``: operands in half, all sums in single.
 
 Rounding to half (11 significant bits) puts an error of at most 2**-10 on the similarity of unit vectors, of 7e-5 in
 practice, and 1 / temperature times that on a logit. Nothing is added atomically: a result is the same each time.
@@ -27,11 +27,6 @@ STEP = tl.constexpr(64)
 LOWEST = tl.constexpr(-3.0e38)
 PROGRAMS = 256
 """At least so many run at once where the work allows, to fill a GPU."""
-
-
-def can_run_on(device: torch.device) -> bool:
-    """Whether the GPU is NVIDIA's of the Ampere generation or later: its tiles need that much shared memory."""
-    return torch.version.cuda is not None and torch.cuda.get_device_capability(device) >= (8, 0)
 
 
 def sums(problem: Problem, chunk: int = CHUNK) -> Sums:

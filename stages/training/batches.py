@@ -120,11 +120,11 @@ def stream(
     pack: PackedImages,
     augmentation: Augmentation,
     recipe: Recipe,
+    first: int,
     *,
     views: int,
     seed: int,
     workers: int,
-    first: int,
     rows: Sequence[int] | None = None,
 ) -> Iterator[Batch]:
     """All batches from the step ``first`` to the end of training, read by ``workers`` processes ahead of time.

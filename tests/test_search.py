@@ -1,0 +1,63 @@
+"""Search on GPUs, with faiss's GPU part replaced: this faiss has none, nor has the machine of the tests."""
+
+from types import SimpleNamespace
+from typing import Any
+
+import faiss
+import numpy as np
+import pytest
+
+from stages import search
+from stages.artifacts.embeddings import unit_rows
+
+Rows = np.ndarray[Any, np.dtype[np.float32]]
+
+
+@pytest.fixture
+def cloned(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, Any]]:
+    """The indices that faiss was asked to put on its GPUs, each with the options; they stay on the CPU."""
+    asked: list[tuple[Any, Any]] = []
+
+    def to_all_gpus(index: Any, co: Any) -> Any:
+        assert not index.ntotal, "vectors that are already in an index on the CPU take memory twice"
+        asked.append((index, co))
+        return index
+
+    monkeypatch.setattr(faiss, "get_num_gpus", lambda: 2)
+    monkeypatch.setattr(faiss, "GpuMultipleClonerOptions", lambda: SimpleNamespace(shard=False), raising=False)
+    monkeypatch.setattr(faiss, "index_cpu_to_all_gpus", to_all_gpus, raising=False)
+    return asked
+
+
+@pytest.fixture(scope="module")
+def unit_vectors() -> tuple[Rows, Rows]:
+    random = np.random.default_rng(0)
+    return unit_rows(random.normal(size=(200, 16)), ""), unit_rows(random.normal(size=(50, 16)), "")
+
+
+def test_the_search_on_gpus_finds_what_a_plain_sort_finds(
+    unit_vectors: tuple[Rows, Rows], cloned: list[tuple[Any, Any]]
+) -> None:
+    anchors, queries = unit_vectors
+    similarities, neighbours = search.nearest(anchors, np.array_split(queries, 7), 5, "")
+    exact = queries.astype(np.float64) @ anchors.T.astype(np.float64)
+    np.testing.assert_array_equal(neighbours, np.argsort(-exact, axis=1)[:, :5])
+    np.testing.assert_allclose(similarities, np.take_along_axis(exact, neighbours, axis=1), atol=1e-5)
+    ((index, _),) = cloned
+    assert index.metric_type == faiss.METRIC_INNER_PRODUCT
+    assert index.ntotal == 200
+
+
+def test_several_gpus_share_the_vectors_out(cloned: list[tuple[Any, Any]]) -> None:
+    index = faiss.IndexFlatL2(3)
+    assert search.on_gpus(index) is index
+    ((given, options),) = cloned
+    assert given is index
+    assert options.shard is True
+
+
+def test_without_a_gpu_the_index_stays_as_it_is(cloned: list[tuple[Any, Any]], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(faiss, "get_num_gpus", lambda: 0)
+    index = faiss.IndexFlatL2(3)
+    assert search.on_gpus(index) is index
+    assert not cloned
