@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from stages.artifacts.assignments import Assignments
+
 
 def main(argv: Sequence[str] | None = None) -> None:
     parser = parser_of(__doc__)
@@ -50,15 +52,22 @@ def main(argv: Sequence[str] | None = None) -> None:
         encoder=json.loads(found.card.to_json()),
         dataset=found.dataset,
         evaluation=arguments.name,
-        protocol=f"compress cluster alignment: {found.clusters}-means and purity-maximising Hungarian on train",
+        protocol=protocol_of(found),
         values={name: float(np.mean(each)) for name, each in values.items()},
         deviations={name: float(np.std(each, ddof=1)) for name, each in values.items()} if len(runs) > 1 else {},
         n=counts(found.train.shape[1], found.val.shape[1], found.skipped),
         seeds=found.seeds,
-        options={"clusters": found.clusters, "runs": len(found.seeds)},
+        options={"clusters": found.clusters, "runs": len(found.seeds), "iterations": found.iterations},
         wall_time_s=round(time.monotonic() - start, 3),
     )
     write_metrics(arguments.metrics, metrics)
+
+
+def protocol_of(found: "Assignments") -> str:
+    """What was clustered and matched how, in words; it is CompRess's with the number of iterations of its k-means."""
+    means = f"{found.clusters}-means" + ("" if found.iterations == 20 else f" of {found.iterations} iterations")
+    name = "compress " if found.iterations == 20 else ""
+    return f"{name}cluster alignment: {means} and purity-maximising Hungarian on train"
 
 
 def scores(

@@ -55,7 +55,8 @@ class Options:
         among = "all train images" if self.labels == 100 else f"{self.labels}% of the train images"
         if self.shots:
             among = f"{self.shots}-shot" + ("" if self.labels == 100 else f" of {among}")
-        return f"compress {self.k}-NN, cosine{weights}, {among}"
+        name = "compress " if self.votes == "plain" else ""
+        return f"{name}{self.k}-NN, cosine{weights}, {among}"
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -101,7 +102,8 @@ def accuracies(
     from stages.search import nearest
 
     labels, truth = train.single_labels(), val.single_labels()
-    everything = None if len(labelled) == len(labels) else labelled
+    # All of them are read as they lie on the disk.
+    chosen = None if len(labelled) == len(labels) else labelled
     found: list[float] = []
     for seed in seeds:
         random = np.random.default_rng(seed)
@@ -109,7 +111,7 @@ def accuracies(
             rows = labelled
             if options.shots:
                 rows = labelled[drawn(labels[labelled], options.shots, random, str(train.path))]
-            anchors = train.unit(rows if options.shots else everything)
+            anchors = train.unit(rows if options.shots else chosen)
             similarities, neighbours = nearest(anchors, val.unit_slices(), options.k, str(train.path))
             weights = weights_of(similarities, options)
         found.append(100 * float(np.mean(votes(labels[rows[neighbours]], weights, random) == truth)))

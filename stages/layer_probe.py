@@ -51,7 +51,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     import json
 
     from stages import architectures
-    from stages.artifacts.metrics import Metrics, write_metrics
+    from stages.artifacts.metrics import Metrics, counts, write_metrics
     from stages.artifacts.weights import digest_of, load_weights
     from stages.datasets import augmentations
     from stages.datasets.packed import read_pack_pair
@@ -74,7 +74,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     start = time.monotonic()
     options = read_options(Options, arguments)
     pack, val = read_pack_pair(arguments.train, arguments.val)
-    truth = val.single_labels()
+    _, truth = pack.single_labels(), val.single_labels()
     state, card = load_weights(arguments.weights)
     encoder = architectures.load(card.architecture, card.contract, state, str(arguments.weights))
     augmentation = augmentations.named(arguments.augmentation, card.contract.size)
@@ -104,7 +104,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         "top1: best layer by val top1, as the papers report it",
         values={"top1": accuracies[best]} | {f"top1@{name}": accuracy for name, accuracy in accuracies.items()},
         deviations={},
-        n={"train": len(pack), "val": len(val)},
+        n=counts(len(pack), len(val), (pack.skipped, val.skipped)),
         seeds=(options.seed,),
         options=dataclasses.asdict(options),
         wall_time_s=round(time.monotonic() - start, 3),

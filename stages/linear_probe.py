@@ -58,9 +58,11 @@ class Options:
         percentages(*self.labels)
         for rate in self.learning_rates:
             above_zero(learning_rates=rate)
-        for name in ("presets", "learning_rates"):
-            if len(set(values := getattr(self, name))) < len(values):
-                raise UserError(f"--{name.replace('_', '-')} has an entry twice: {' '.join(map(str, values))}")
+        # Rates are told apart as `suffix` shows them.
+        entries = {"presets": self.presets, "learning-rates": [f"{rate:g}" for rate in self.learning_rates]}
+        for name, shown in entries.items():
+            if len(set(shown)) < len(shown):
+                raise UserError(f"--{name} has an entry twice: {' '.join(shown)}")
 
     @property
     def rates(self) -> tuple[float | None, ...]:
@@ -126,6 +128,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     train, val = read_pair(arguments.train, arguments.val)
     seeds = tuple(range(options.seed, options.seed + options.runs))
     labelled = {percent: labelled_rows(percent, arguments.subsets, train).tolist() for percent in options.labels}
+    for percent, rows in labelled.items():
+        if len(rows) < 2:
+            raise UserError(f"{train.path}: {percent}% of the labels is one image; a linear probe needs two or more")
     found: dict[str, list[float]] = {}
     for name, value in measured(arguments, options, train, val, labelled, seeds):
         found.setdefault(name, []).append(value)
@@ -179,7 +184,8 @@ def measured(
             seed=seed,
             device=device,
             checkpoint=Checkpoint(
-                arguments.checkpoints / f"{percent}-{seed}", key_of(arguments, train, labelled[percent], seed)
+                arguments.checkpoints / f"{percent}-{seed}",
+                key_of(arguments.checkpoint_key, dataclasses.replace(options, seed=seed), train, labelled[percent]),
             ),
             checkpoint_seconds=arguments.checkpoint_seconds,
             title=f"linear probe, {percent}% of the labels, seed {seed}",
@@ -217,11 +223,11 @@ def features_of(
     return Augmented(train, read_pack(arguments.images), encoder, augmentation, arguments.workers, device)
 
 
-def key_of(arguments: argparse.Namespace, train: "Embeddings", rows: Sequence[int], seed: int) -> str:
-    """What a run's checkpoints belong to: its options, code, encoder, images and labels."""
-    options = dataclasses.asdict(read_options(Options, arguments))
+def key_of(code: str, options: Options, train: "Embeddings", rows: Sequence[int]) -> str:
+    """What a run's checkpoints belong to: its options, code, encoder, images and labels; not the other runs."""
+    own = {name: value for name, value in dataclasses.asdict(options).items() if name not in ("labels", "runs")}
     inputs = [train.weights, train.transform, train.dataset_fingerprint, str(train.vectors.dtype)]
-    return hashlib.sha256(json.dumps([options, arguments.checkpoint_key, inputs, rows, seed]).encode()).hexdigest()
+    return hashlib.sha256(json.dumps([own, code, inputs, rows]).encode()).hexdigest()
 
 
 if __name__ == "__main__":

@@ -51,7 +51,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     import numpy as np
 
     from stages.artifacts.embeddings import read_embeddings
-    from stages.artifacts.metrics import Metrics, write_metrics
+    from stages.artifacts.metrics import Metrics, counts, write_metrics
 
     start = time.monotonic()
     options = read_options(Options, arguments)
@@ -66,7 +66,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         protocol="recall@k, cosine, each val image among the others",
         values={f"recall@{k}": 100 * float(np.mean(before < k)) for k in options.ks},
         deviations={},
-        n={"train": 0, "val": len(labels)},
+        n=counts(0, len(labels), (0, val.skipped)),
         seeds=(),
         options=dataclasses.asdict(options),
         wall_time_s=round(time.monotonic() - start, 3),

@@ -33,6 +33,8 @@ class Options:
         at_least(2, folds=self.folds)
         if not self.costs:
             raise UserError("--costs is empty; expected at least one power of 4")
+        if max(map(abs, self.costs)) > 30:
+            raise UserError(f"--costs has {max(self.costs, key=abs)}; expected powers of 4 from -30 to 30")
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -89,11 +91,14 @@ def left_out(train: "Embeddings", val: "Embeddings", folds: int) -> dict[str, st
         in_train, in_val = (int((embeddings.labels[:, column] == 1).sum()) for embeddings in (train, val))
         if in_train < folds:
             reasons[name] = f"in {in_train} train images, of {folds} folds"
+        elif (absent := int((train.labels[:, column] == 0).sum())) < folds:
+            reasons[name] = f"missing in {absent} train images, of {folds} folds"
         elif not in_val:
             reasons[name] = "in no val image"
     if len(reasons) == len(train.classes):
         raise UserError(
-            f"{train.path}: no class is in {folds} train images and in a val image: give more images, or fewer folds"
+            f"{train.path}: no class is in {folds} train images, missing in {folds}, and in a val image: give more "
+            "images, or fewer folds"
         )
     return reasons
 

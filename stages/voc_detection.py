@@ -65,7 +65,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     import json
 
     from stages import architectures
-    from stages.artifacts.metrics import Metrics, write_metrics
+    from stages.artifacts.metrics import Metrics, counts, write_metrics
     from stages.artifacts.weights import digest_of, load_weights
     from stages.detection.detector import Detection
     from stages.detection.images import detected, stream
@@ -101,7 +101,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         f"{options.epochs} epochs",
         values=scores(found, boxes[1], [kind for kind in range(len(classes)) if classes[kind] not in reasons], classes),
         deviations={},
-        n={"train": len(packs[0]), "val": len(packs[1])},
+        n=counts(len(packs[0]), len(packs[1]), (packs[0].skipped, packs[1].skipped)),
         seeds=(options.seed,),
         options=dataclasses.asdict(options),
         wall_time_s=round(time.monotonic() - start, 3),

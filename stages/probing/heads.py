@@ -10,6 +10,7 @@ from torch.nn import functional as F
 from torch.optim import Optimizer
 
 from stages.artifacts.embeddings import Embeddings
+from stages.errors import UserError
 from stages.probing.presets import Preset
 from stages.training.batches import Batch
 from stages.training.objective import Objective
@@ -89,8 +90,17 @@ class Heads(Objective):
     def forward(self, batch: Batch) -> Tensor:
         assert batch.teacher is not None
         views = self._views(batch.teacher)
-        losses = [F.cross_entropy(head(views[head.preset.standardised]), batch.labels) for _, head in self._learning()]
-        return torch.stack(losses).sum()
+        learning = [head for _, head in self._learning()]
+        losses = torch.stack(
+            [F.cross_entropy(head(views[head.preset.standardised]), batch.labels) for head in learning]
+        )
+        if not (finite := losses.detach().isfinite()).all():
+            preset = learning[int(finite.int().argmin())].preset
+            raise UserError(
+                f"the linear probe at learning rate {preset.recipe.learning_rate:g} on {preset.features} has diverged "
+                f"in epoch {self.epoch + 1}: leave its preset out, or give lower --learning-rates"
+            )
+        return losses.sum()
 
     def optimizer(self, recipe: Recipe) -> Optimizer:
         """SGD with a group for each head, by its own recipe."""
