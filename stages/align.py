@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from stages.command_line import parser_of, run
+from stages.command_line import add_metrics_arguments, parser_of, run
 from stages.errors import UserError
 
 if TYPE_CHECKING:
@@ -26,18 +26,13 @@ if TYPE_CHECKING:
 def main(argv: Sequence[str] | None = None) -> None:
     parser = parser_of(__doc__)
     parser.add_argument("--assignments", type=Path, required=True, help="the clusters of the train and val images")
-    parser.add_argument(
-        "--name", default="cluster-alignment", help="the evaluation's name in tables (default: cluster-alignment)"
-    )
-    parser.add_argument("--metrics", type=Path, required=True, help="the JSON file to write")
+    add_metrics_arguments(parser, "cluster-alignment")
     arguments = parser.parse_args(argv)
-
-    import json
 
     import numpy as np
 
     from stages.artifacts.assignments import read_assignments
-    from stages.artifacts.metrics import Metrics, counts, write_metrics
+    from stages.artifacts.metrics import counts, metrics_of, write_metrics
 
     start = time.monotonic()
     found = read_assignments(arguments.assignments)
@@ -48,17 +43,17 @@ def main(argv: Sequence[str] | None = None) -> None:
         for train, val in zip(found.train, found.val, strict=True)
     ]
     values = {name: [run[name] for run in runs] for name in runs[0]}
-    metrics = Metrics(
-        encoder=json.loads(found.card.to_json()),
-        dataset=found.dataset,
+    metrics = metrics_of(
+        found.card,
+        found.dataset,
+        counts(found.train.shape[1], found.val.shape[1], found.skipped),
         evaluation=arguments.name,
         protocol=protocol_of(found),
         values={name: float(np.mean(each)) for name, each in values.items()},
         deviations={name: float(np.std(each, ddof=1)) for name, each in values.items()} if len(runs) > 1 else {},
-        n=counts(found.train.shape[1], found.val.shape[1], found.skipped),
         seeds=found.seeds,
         options={"clusters": found.clusters, "runs": len(found.seeds), "iterations": found.iterations},
-        wall_time_s=round(time.monotonic() - start, 3),
+        start=start,
     )
     write_metrics(arguments.metrics, metrics)
 

@@ -61,7 +61,7 @@ class Options:
 
 def main(argv: Sequence[str] | None = None) -> None:
     parser = parser_of(__doc__)
-    add_evaluation_arguments(parser)
+    add_evaluation_arguments(parser, "knn")
     parser.add_argument("--subsets", type=Path, nargs="*", default=[], help="lists of labelled images, for --labels")
     add_options(parser, Options)
     arguments = parser.parse_args(argv)
@@ -69,7 +69,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     import numpy as np
 
     from stages.artifacts.embeddings import read_pair
-    from stages.artifacts.metrics import metrics_of, write_metrics
+    from stages.artifacts.metrics import counts_of, metrics_of, write_metrics
     from stages.artifacts.subsets import labelled_rows
 
     start = time.monotonic()
@@ -79,15 +79,16 @@ def main(argv: Sequence[str] | None = None) -> None:
     seeds = tuple(range(options.seed, options.seed + options.draws))
     found = accuracies(train, val, labelled, options, seeds)
     metrics = metrics_of(
-        train,
-        val,
-        evaluation=arguments.name or "knn",
+        val.card,
+        val.dataset,
+        counts_of(train, val),
+        evaluation=arguments.name,
         protocol=options.protocol,
         values={"top1": float(np.mean(found))},
         deviations={"top1": float(np.std(found, ddof=1))} if len(seeds) > 1 else {},
         seeds=seeds,
-        options=options,
-        wall_time_s=time.monotonic() - start,
+        options=dataclasses.asdict(options),
+        start=start,
         notes={"labelled": f"{len(labelled)} of {len(train.labels)} train images"},
     )
     write_metrics(arguments.metrics, metrics)

@@ -18,7 +18,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-from stages.command_line import add_options, parser_of, read_options, run
+from stages.command_line import (
+    add_metrics_arguments,
+    add_options,
+    add_run_arguments,
+    parser_of,
+    read_options,
+    run,
+)
 from stages.errors import at_least
 from stages.training.recipe import Recipe
 
@@ -48,28 +55,25 @@ class Options(Recipe):
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    import json
-
-    from stages import architectures
-    from stages.artifacts.metrics import Metrics, counts, write_metrics
-    from stages.artifacts.weights import digest_of, load_weights
-    from stages.datasets import augmentations
-    from stages.datasets.packed import read_pack_pair
-    from stages.training.arguments import add_run_arguments, run_of
-    from stages.training.batches import stream
-    from stages.training.layers import LayerProbes, Layers
-    from stages.training.loop import train
-
     parser = parser_of(__doc__)
     parser.add_argument("--weights", type=Path, required=True, help="the encoder's weights")
     parser.add_argument("--train", type=Path, required=True, help="the packed train split")
     parser.add_argument("--val", type=Path, required=True, help="the packed val split")
     parser.add_argument("--augmentation", required=True, help="of the train images, such as crop-flip")
-    parser.add_argument("--metrics", type=Path, required=True, help="the JSON file to write")
-    parser.add_argument("--name", help="the evaluation's name in tables (default: the stage's)")
+    add_metrics_arguments(parser, "layers")
     add_options(parser, Options)
     add_run_arguments(parser)
     arguments = parser.parse_args(argv)
+
+    from stages import architectures
+    from stages.artifacts.metrics import counts_of, metrics_of, write_metrics
+    from stages.artifacts.weights import digest_of, load_weights
+    from stages.datasets import augmentations
+    from stages.datasets.packed import read_pack_pair
+    from stages.training.arguments import run_of
+    from stages.training.batches import stream
+    from stages.training.layers import LayerProbes, Layers
+    from stages.training.loop import train
 
     start = time.monotonic()
     options = read_options(Options, arguments)
@@ -95,19 +99,18 @@ def main(argv: Sequence[str] | None = None) -> None:
     predicted = predictions(probes, val, augmentation, options.batch_size, arguments.workers)
     accuracies = {name: 100 * float((rows == truth).mean()) for name, rows in predicted.items()}
     best = max(accuracies, key=accuracies.__getitem__)
-    metrics = Metrics(
-        encoder=json.loads(card.to_json()),
-        dataset=val.name,
-        evaluation=arguments.name or "layers",
+    metrics = metrics_of(
+        card,
+        val.name,
+        counts_of(pack, val),
+        evaluation=arguments.name,
         protocol="linear classifiers on frozen layers, average-pooled to at most 10,000 values, batch norm, "
         f"{options.epochs} epochs on {arguments.augmentation} views; "
         "top1: best layer by val top1, as the papers report it",
         values={"top1": accuracies[best]} | {f"top1@{name}": accuracy for name, accuracy in accuracies.items()},
-        deviations={},
-        n=counts(len(pack), len(val), (pack.skipped, val.skipped)),
         seeds=(options.seed,),
         options=dataclasses.asdict(options),
-        wall_time_s=round(time.monotonic() - start, 3),
+        start=start,
         notes={"best_layer": best},
     )
     write_metrics(arguments.metrics, metrics)

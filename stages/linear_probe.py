@@ -24,7 +24,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from stages.command_line import add_evaluation_arguments, add_options, parser_of, read_options, run
+from stages.command_line import (
+    add_evaluation_arguments,
+    add_options,
+    add_run_arguments,
+    parser_of,
+    read_options,
+    run,
+)
 from stages.errors import UserError, above_zero, at_least, percentages
 
 if TYPE_CHECKING:
@@ -100,16 +107,11 @@ class Options:
 
 def main(argv: Sequence[str] | None = None) -> None:
     parser = parser_of(__doc__)
-    add_evaluation_arguments(parser)
+    add_evaluation_arguments(parser, "linear")
     parser.add_argument("--weights", type=Path, help="the encoder's weights, for augmented views")
     parser.add_argument("--images", type=Path, help="the packed train split, for augmented views")
     parser.add_argument("--subsets", type=Path, nargs="*", default=[], help="lists of labelled images, for --labels")
-    parser.add_argument("--workers", type=int, default=0, help="processes that read images ahead (default: 0, none)")
-    parser.add_argument("--checkpoints", type=Path, required=True, help="folder for the state of an unfinished run")
-    parser.add_argument(
-        "--checkpoint-seconds", type=float, default=300, help="time between saved states (default: 300)"
-    )
-    parser.add_argument("--checkpoint-key", default="", help="go on only from a state saved under the same key")
+    add_run_arguments(parser)
     add_options(parser, Options)
     arguments = parser.parse_args(argv)
     options = read_options(Options, arguments)
@@ -120,7 +122,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     import numpy as np
 
     from stages.artifacts.embeddings import read_pair
-    from stages.artifacts.metrics import metrics_of, write_metrics
+    from stages.artifacts.metrics import counts_of, metrics_of, write_metrics
     from stages.artifacts.subsets import labelled_rows
     from stages.training.checkpoint import Checkpoint
 
@@ -135,15 +137,16 @@ def main(argv: Sequence[str] | None = None) -> None:
     for name, value in measured(arguments, options, train, val, labelled, seeds):
         found.setdefault(name, []).append(value)
     metrics = metrics_of(
-        train,
-        val,
-        evaluation=arguments.name or "linear",
+        val.card,
+        val.dataset,
+        counts_of(train, val),
+        evaluation=arguments.name,
         protocol=options.protocol,
         values={name: float(np.mean(values)) for name, values in found.items()},
         deviations={name: float(np.std(values, ddof=1)) for name, values in found.items() if len(seeds) > 1},
         seeds=seeds,
-        options=options,
-        wall_time_s=time.monotonic() - start,
+        options=dataclasses.asdict(options),
+        start=start,
         notes={
             "labelled": f"{', '.join(str(len(rows)) for rows in labelled.values())} of {len(train.labels)} train images"
         },

@@ -395,7 +395,7 @@ def test_a_dataset_without_boxes_is_refused(voc: SimpleNamespace, digits: Simple
 
 def test_splits_that_do_not_belong_together_are_refused(voc: SimpleNamespace, tmp_path: Path) -> None:
     swapped = SimpleNamespace(**{**vars(voc), "train": voc.val, "val": voc.train})
-    with pytest.raises(UserError, match="do not belong together"):
+    with pytest.raises(UserError, match="holds the val split; expected the train split"):
         measured(swapped, tmp_path)
 
 
