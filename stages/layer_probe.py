@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
     from stages.datasets.augmentations import Augmentation
     from stages.datasets.packed import PackedImages
-    from stages.training.layers import LayerProbes
+    from stages.probing.layers import LayerProbes
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,9 +70,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     from stages.artifacts.weights import digest_of, load_weights
     from stages.datasets import augmentations
     from stages.datasets.packed import read_pack_pair
+    from stages.probing.layers import LayerProbes, Layers
     from stages.training.arguments import run_of
     from stages.training.batches import stream
-    from stages.training.layers import LayerProbes, Layers
     from stages.training.loop import train
 
     start = time.monotonic()
@@ -122,20 +122,17 @@ def predictions(
 ) -> dict[str, "NDArray[np.int64]"]:
     """The class [N] that each layer's classifier gives each image, in its evaluation view."""
     import torch
-    from torch.utils.data import DataLoader
 
-    from stages.datasets.augmentations import to_float
-    from stages.datasets.views import CenterViews
-    from stages.progress import track
+    from stages.datasets.views import center_views
 
-    encoder = probes.layers.encoder
-    views = CenterViews(pack, augmentation, encoder.contract.interpolation)
-    loader = DataLoader(views, batch_size=batch_size, num_workers=workers)
+    title = f"classifying {pack.name}-{pack.split}"
     probes.eval()
     found = []
     with torch.inference_mode():
-        for images in track(loader, f"classifying {pack.name}-{pack.split}", total=len(loader), unit="batches"):
-            logits = probes.logits(to_float(images.to(encoder.mean.device)))
+        for images in center_views(
+            pack, augmentation, probes.layers.encoder, batch_size=batch_size, workers=workers, title=title
+        ):
+            logits = probes.logits(images)
             found.append(torch.stack([layer.argmax(dim=1) for layer in logits]).cpu())
     return dict(zip(probes.layers.names, torch.cat(found, dim=1).numpy(), strict=True))
 

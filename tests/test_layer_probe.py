@@ -23,8 +23,8 @@ from stages.datasets import augmentations
 from stages.datasets.packed import PackedImages, read_pack, write_packs
 from stages.datasets.sources import Split
 from stages.errors import UserError
+from stages.probing.layers import LayerProbes, Layers, pooled
 from stages.training.batches import Batch, stream
-from stages.training.layers import LayerProbes, Layers, pooled
 from stages.training.position import seed_here
 from tests.conftest import assert_refused, flags, program
 from tests.training_fixtures import Training
