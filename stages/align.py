@@ -13,29 +13,26 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from stages.command_line import parser_of, run
+from stages.command_line import add_metrics_arguments, parser_of, run
 from stages.errors import UserError
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from stages.artifacts.assignments import Assignments
+
 
 def main(argv: Sequence[str] | None = None) -> None:
     parser = parser_of(__doc__)
     parser.add_argument("--assignments", type=Path, required=True, help="the clusters of the train and val images")
-    parser.add_argument(
-        "--name", default="cluster-alignment", help="the evaluation's name in tables (default: cluster-alignment)"
-    )
-    parser.add_argument("--metrics", type=Path, required=True, help="the JSON file to write")
+    add_metrics_arguments(parser, "cluster-alignment")
     arguments = parser.parse_args(argv)
-
-    import json
 
     import numpy as np
 
     from stages.artifacts.assignments import read_assignments
-    from stages.artifacts.metrics import Metrics, counts, write_metrics
+    from stages.artifacts.metrics import counts, metrics_of, write_metrics
 
     start = time.monotonic()
     found = read_assignments(arguments.assignments)
@@ -46,19 +43,26 @@ def main(argv: Sequence[str] | None = None) -> None:
         for train, val in zip(found.train, found.val, strict=True)
     ]
     values = {name: [run[name] for run in runs] for name in runs[0]}
-    metrics = Metrics(
-        encoder=json.loads(found.card.to_json()),
-        dataset=found.dataset,
+    metrics = metrics_of(
+        found.card,
+        found.dataset,
+        counts(found.train.shape[1], found.val.shape[1], found.skipped),
         evaluation=arguments.name,
-        protocol=f"compress cluster alignment: {found.clusters}-means and purity-maximising Hungarian on train",
+        protocol=protocol_of(found),
         values={name: float(np.mean(each)) for name, each in values.items()},
         deviations={name: float(np.std(each, ddof=1)) for name, each in values.items()} if len(runs) > 1 else {},
-        n=counts(found.train.shape[1], found.val.shape[1], found.skipped),
         seeds=found.seeds,
-        options={"clusters": found.clusters, "runs": len(found.seeds)},
-        wall_time_s=round(time.monotonic() - start, 3),
+        options={"clusters": found.clusters, "runs": len(found.seeds), "iterations": found.iterations},
+        start=start,
     )
     write_metrics(arguments.metrics, metrics)
+
+
+def protocol_of(found: "Assignments") -> str:
+    """What was clustered and matched how, in words; it is CompRess's with the number of iterations of its k-means."""
+    means = f"{found.clusters}-means" + ("" if found.iterations == 20 else f" of {found.iterations} iterations")
+    name = "compress " if found.iterations == 20 else ""
+    return f"{name}cluster alignment: {means} and purity-maximising Hungarian on train"
 
 
 def scores(

@@ -8,7 +8,7 @@ count up from faiss's own 1234. The result feeds cluster alignment, and later cl
 
 import dataclasses
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -49,7 +49,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     if arguments.val:
         train, val = read_pair(arguments.train, arguments.val)
         # Of both splits, clusters are compared with labels; of train alone, a student learns them, whatever the labels.
-        val.single_labels()
+        train.single_labels(), val.single_labels()
     else:
         train, val = read_embeddings(arguments.train), None
         if train.split != "train":
@@ -62,7 +62,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         for seed in track(seeds, f"{options.clusters}-means on {train.card.name}", total=len(seeds), unit="runs")
     ]
     train_runs, val_runs = zip(*runs, strict=True)
-    write_assignments(arguments.assignments, Assignments.of(train, val, options.clusters, seeds, train_runs, val_runs))
+    found = Assignments.of(train, val, options.clusters, options.iterations, seeds, train_runs, val_runs)
+    write_assignments(arguments.assignments, found)
 
 
 def kmeans(
@@ -85,16 +86,25 @@ def kmeans(
     clustering.train(points, index)
     of_points, of_queries = (index.search(rows, 1)[1][:, 0] for rows in (points, queries))
     if empty := options.clusters - len(np.unique(of_points)):
-        distinct = len({row.tobytes() for row in points})
-        if distinct < options.clusters:
+        if (found := distinct(points, options.clusters)) < options.clusters:
             raise UserError(
-                f"{where}: {options.clusters} clusters asked for, but there are {distinct} distinct embeddings of "
+                f"{where}: {options.clusters} clusters asked for, but there are {found} distinct embeddings of "
                 f"{len(points)} images; ask for fewer clusters, or look whether the encoder has collapsed"
             )
         logger.warning(
             "%s: %d of %d clusters are empty, from the k-means seed %d", where, empty, options.clusters, seed
         )
     return of_points, of_queries
+
+
+def distinct(points: "Iterable[NDArray[np.float32]]", enough: int) -> int:
+    """How many different rows there are, counted up to ``enough``, in memory for as many hashes."""
+    seen: set[int] = set()
+    for row in points:
+        seen.add(hash(row.tobytes()))
+        if len(seen) >= enough:
+            break
+    return len(seen)
 
 
 if __name__ == "__main__":

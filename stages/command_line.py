@@ -94,12 +94,27 @@ def add_plugin(
     return found
 
 
-def add_evaluation_arguments(parser: argparse.ArgumentParser) -> None:
-    """What every evaluation of a train and a val cache takes."""
+def add_evaluation_arguments(parser: argparse.ArgumentParser, name: str) -> None:
+    """What every evaluation of a train and a val cache takes; ``name`` is as for `add_metrics_arguments`."""
     parser.add_argument("--train", type=Path, required=True, help="the encoder's train embeddings")
     parser.add_argument("--val", type=Path, required=True, help="the encoder's val embeddings")
+    add_metrics_arguments(parser, name)
+
+
+def add_metrics_arguments(parser: argparse.ArgumentParser, name: str) -> None:
+    """What every evaluation takes; in tables it is called ``name``, or another."""
     parser.add_argument("--metrics", type=Path, required=True, help="the JSON file to write")
-    parser.add_argument("--name", help="the evaluation's name in tables (default: the stage's)")
+    parser.add_argument("--name", default=name, help=f"the evaluation's name in tables (default: {name})")
+
+
+def add_run_arguments(parser: argparse.ArgumentParser) -> None:
+    """What says where and how to train, not what."""
+    parser.add_argument("--workers", type=int, default=0, help="processes that read images ahead (default: 0, none)")
+    parser.add_argument("--checkpoints", type=Path, required=True, help="folder for the state of an unfinished run")
+    parser.add_argument(
+        "--checkpoint-seconds", type=float, default=300, help="time between saved states (default: 300)"
+    )
+    parser.add_argument("--checkpoint-key", default="", help="go on only from a state saved under the same key")
 
 
 def read_options(options: Callable[..., T], arguments: argparse.Namespace) -> T:

@@ -10,13 +10,12 @@ many times as many parameters and FLOPs the teacher has.
 """
 
 import dataclasses
-import json
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from stages.command_line import add_options, parser_of, read_options, run
+from stages.command_line import add_metrics_arguments, add_options, parser_of, read_options, run
 from stages.errors import at_least
 
 if TYPE_CHECKING:
@@ -52,15 +51,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--weights", type=Path, required=True, help="the encoder's weights")
     parser.add_argument("--teacher", type=Path, help="the weights of its teacher, to compare with")
     parser.add_argument("--dataset", required=True, help="the dataset in whose table this is to stand")
-    parser.add_argument("--metrics", type=Path, required=True, help="the JSON file to write")
-    parser.add_argument("--name", help="the evaluation's name in tables (default: the stage's)")
+    add_metrics_arguments(parser, "cost")
     add_options(parser, Options)
     arguments = parser.parse_args(argv)
 
     import torch
 
     from stages import architectures
-    from stages.artifacts.metrics import Metrics, write_metrics
+    from stages.artifacts.metrics import metrics_of, write_metrics
     from stages.artifacts.weights import load_weights, read_card
 
     start = time.monotonic()
@@ -76,18 +74,16 @@ def main(argv: Sequence[str] | None = None) -> None:
         values["flops_ratio"] = whole["flops"] / own["flops"]
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     values["images_per_s"] = speed(encoder, device, options)
-    metrics = Metrics(
-        encoder=json.loads(card.to_json()),
-        dataset=arguments.dataset,
-        evaluation=arguments.name or "cost",
+    metrics = metrics_of(
+        card,
+        arguments.dataset,
+        {"train": 0, "val": 0},
+        evaluation=arguments.name,
         protocol=f"the backbone at {card.contract.size} pixels; FLOPs: multiply-adds of one image; images/s: forward "
         f"passes of {options.batch_size} images, {options.dtype}, the median of {options.batches}",
         values=values,
-        deviations={},
-        n={"train": 0, "val": 0},
-        seeds=(),
         options=dataclasses.asdict(options),
-        wall_time_s=round(time.monotonic() - start, 3),
+        start=start,
         units={name: UNITS[name] for name in values},
         notes={"device": name_of(device)},
     )

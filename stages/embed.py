@@ -105,19 +105,13 @@ def embedded(
 ) -> Iterator["NDArray[np.float32]"]:
     """Yield the embeddings [B, D] of the whole split, batch by batch, in its order."""
     import torch
-    from torch.utils.data import DataLoader
 
-    from stages.datasets.augmentations import to_float
-    from stages.datasets.views import CenterViews
-    from stages.progress import track
+    from stages.datasets.views import center_views
 
-    loader = DataLoader(
-        CenterViews(pack, augmentation, encoder.contract.interpolation), batch_size=batch_size, num_workers=workers
-    )
+    title = f"embedding {pack.name}-{pack.split}"
     with torch.inference_mode():
-        title = f"embedding {pack.name}-{pack.split}"
-        for images in track(loader, title, total=len(loader), unit="batches"):
-            yield encoder(to_float(images.to(encoder.mean.device))).float().cpu().numpy()
+        for images in center_views(pack, augmentation, encoder, batch_size=batch_size, workers=workers, title=title):
+            yield encoder(images).float().cpu().numpy()
 
 
 if __name__ == "__main__":

@@ -55,12 +55,13 @@ class Options:
         among = "all train images" if self.labels == 100 else f"{self.labels}% of the train images"
         if self.shots:
             among = f"{self.shots}-shot" + ("" if self.labels == 100 else f" of {among}")
-        return f"compress {self.k}-NN, cosine{weights}, {among}"
+        name = "compress " if self.votes == "plain" else ""
+        return f"{name}{self.k}-NN, cosine{weights}, {among}"
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     parser = parser_of(__doc__)
-    add_evaluation_arguments(parser)
+    add_evaluation_arguments(parser, "knn")
     parser.add_argument("--subsets", type=Path, nargs="*", default=[], help="lists of labelled images, for --labels")
     add_options(parser, Options)
     arguments = parser.parse_args(argv)
@@ -68,7 +69,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     import numpy as np
 
     from stages.artifacts.embeddings import read_pair
-    from stages.artifacts.metrics import metrics_of, write_metrics
+    from stages.artifacts.metrics import counts_of, metrics_of, write_metrics
     from stages.artifacts.subsets import labelled_rows
 
     start = time.monotonic()
@@ -78,15 +79,16 @@ def main(argv: Sequence[str] | None = None) -> None:
     seeds = tuple(range(options.seed, options.seed + options.draws))
     found = accuracies(train, val, labelled, options, seeds)
     metrics = metrics_of(
-        train,
-        val,
-        evaluation=arguments.name or "knn",
+        val.card,
+        val.dataset,
+        counts_of(train, val),
+        evaluation=arguments.name,
         protocol=options.protocol,
         values={"top1": float(np.mean(found))},
         deviations={"top1": float(np.std(found, ddof=1))} if len(seeds) > 1 else {},
         seeds=seeds,
-        options=options,
-        wall_time_s=time.monotonic() - start,
+        options=dataclasses.asdict(options),
+        start=start,
         notes={"labelled": f"{len(labelled)} of {len(train.labels)} train images"},
     )
     write_metrics(arguments.metrics, metrics)
@@ -101,7 +103,8 @@ def accuracies(
     from stages.search import nearest
 
     labels, truth = train.single_labels(), val.single_labels()
-    everything = None if len(labelled) == len(labels) else labelled
+    # All of them are read as they lie on the disk.
+    chosen = None if len(labelled) == len(labels) else labelled
     found: list[float] = []
     for seed in seeds:
         random = np.random.default_rng(seed)
@@ -109,7 +112,7 @@ def accuracies(
             rows = labelled
             if options.shots:
                 rows = labelled[drawn(labels[labelled], options.shots, random, str(train.path))]
-            anchors = train.unit(rows if options.shots else everything)
+            anchors = train.unit(rows if options.shots else chosen)
             similarities, neighbours = nearest(anchors, val.unit_slices(), options.k, str(train.path))
             weights = weights_of(similarities, options)
         found.append(100 * float(np.mean(votes(labels[rows[neighbours]], weights, random) == truth)))

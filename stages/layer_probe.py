@@ -18,7 +18,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-from stages.command_line import add_options, parser_of, read_options, run
+from stages.command_line import (
+    add_metrics_arguments,
+    add_options,
+    add_run_arguments,
+    parser_of,
+    read_options,
+    run,
+)
 from stages.errors import at_least
 from stages.training.recipe import Recipe
 
@@ -28,7 +35,7 @@ if TYPE_CHECKING:
 
     from stages.datasets.augmentations import Augmentation
     from stages.datasets.packed import PackedImages
-    from stages.training.layers import LayerProbes
+    from stages.probing.layers import LayerProbes
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,33 +55,30 @@ class Options(Recipe):
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    import json
-
-    from stages import architectures
-    from stages.artifacts.metrics import Metrics, write_metrics
-    from stages.artifacts.weights import digest_of, load_weights
-    from stages.datasets import augmentations
-    from stages.datasets.packed import read_pack_pair
-    from stages.training.arguments import add_run_arguments, run_of
-    from stages.training.batches import stream
-    from stages.training.layers import LayerProbes, Layers
-    from stages.training.loop import train
-
     parser = parser_of(__doc__)
     parser.add_argument("--weights", type=Path, required=True, help="the encoder's weights")
     parser.add_argument("--train", type=Path, required=True, help="the packed train split")
     parser.add_argument("--val", type=Path, required=True, help="the packed val split")
     parser.add_argument("--augmentation", required=True, help="of the train images, such as crop-flip")
-    parser.add_argument("--metrics", type=Path, required=True, help="the JSON file to write")
-    parser.add_argument("--name", help="the evaluation's name in tables (default: the stage's)")
+    add_metrics_arguments(parser, "layers")
     add_options(parser, Options)
     add_run_arguments(parser)
     arguments = parser.parse_args(argv)
 
+    from stages import architectures
+    from stages.artifacts.metrics import counts_of, metrics_of, write_metrics
+    from stages.artifacts.weights import digest_of, load_weights
+    from stages.datasets import augmentations
+    from stages.datasets.packed import read_pack_pair
+    from stages.probing.layers import LayerProbes, Layers
+    from stages.training.arguments import run_of
+    from stages.training.batches import stream
+    from stages.training.loop import train
+
     start = time.monotonic()
     options = read_options(Options, arguments)
     pack, val = read_pack_pair(arguments.train, arguments.val)
-    truth = val.single_labels()
+    _, truth = pack.single_labels(), val.single_labels()
     state, card = load_weights(arguments.weights)
     encoder = architectures.load(card.architecture, card.contract, state, str(arguments.weights))
     augmentation = augmentations.named(arguments.augmentation, card.contract.size)
@@ -95,19 +99,18 @@ def main(argv: Sequence[str] | None = None) -> None:
     predicted = predictions(probes, val, augmentation, options.batch_size, arguments.workers)
     accuracies = {name: 100 * float((rows == truth).mean()) for name, rows in predicted.items()}
     best = max(accuracies, key=accuracies.__getitem__)
-    metrics = Metrics(
-        encoder=json.loads(card.to_json()),
-        dataset=val.name,
-        evaluation=arguments.name or "layers",
+    metrics = metrics_of(
+        card,
+        val.name,
+        counts_of(pack, val),
+        evaluation=arguments.name,
         protocol="linear classifiers on frozen layers, average-pooled to at most 10,000 values, batch norm, "
         f"{options.epochs} epochs on {arguments.augmentation} views; "
         "top1: best layer by val top1, as the papers report it",
         values={"top1": accuracies[best]} | {f"top1@{name}": accuracy for name, accuracy in accuracies.items()},
-        deviations={},
-        n={"train": len(pack), "val": len(val)},
         seeds=(options.seed,),
         options=dataclasses.asdict(options),
-        wall_time_s=round(time.monotonic() - start, 3),
+        start=start,
         notes={"best_layer": best},
     )
     write_metrics(arguments.metrics, metrics)
@@ -119,20 +122,17 @@ def predictions(
 ) -> dict[str, "NDArray[np.int64]"]:
     """The class [N] that each layer's classifier gives each image, in its evaluation view."""
     import torch
-    from torch.utils.data import DataLoader
 
-    from stages.datasets.augmentations import to_float
-    from stages.datasets.views import CenterViews
-    from stages.progress import track
+    from stages.datasets.views import center_views
 
-    encoder = probes.layers.encoder
-    views = CenterViews(pack, augmentation, encoder.contract.interpolation)
-    loader = DataLoader(views, batch_size=batch_size, num_workers=workers)
+    title = f"classifying {pack.name}-{pack.split}"
     probes.eval()
     found = []
     with torch.inference_mode():
-        for images in track(loader, f"classifying {pack.name}-{pack.split}", total=len(loader), unit="batches"):
-            logits = probes.logits(to_float(images.to(encoder.mean.device)))
+        for images in center_views(
+            pack, augmentation, probes.layers.encoder, batch_size=batch_size, workers=workers, title=title
+        ):
+            logits = probes.logits(images)
             found.append(torch.stack([layer.argmax(dim=1) for layer in logits]).cpu())
     return dict(zip(probes.layers.names, torch.cat(found, dim=1).numpy(), strict=True))
 

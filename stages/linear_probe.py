@@ -24,7 +24,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from stages.command_line import add_evaluation_arguments, add_options, parser_of, read_options, run
+from stages.command_line import (
+    add_evaluation_arguments,
+    add_options,
+    add_run_arguments,
+    parser_of,
+    read_options,
+    run,
+)
 from stages.errors import UserError, above_zero, at_least, percentages
 
 if TYPE_CHECKING:
@@ -58,9 +65,11 @@ class Options:
         percentages(*self.labels)
         for rate in self.learning_rates:
             above_zero(learning_rates=rate)
-        for name in ("presets", "learning_rates"):
-            if len(set(values := getattr(self, name))) < len(values):
-                raise UserError(f"--{name.replace('_', '-')} has an entry twice: {' '.join(map(str, values))}")
+        # Rates are told apart as `suffix` shows them.
+        entries = {"presets": self.presets, "learning-rates": [f"{rate:g}" for rate in self.learning_rates]}
+        for name, shown in entries.items():
+            if len(set(shown)) < len(shown):
+                raise UserError(f"--{name} has an entry twice: {' '.join(shown)}")
 
     @property
     def rates(self) -> tuple[float | None, ...]:
@@ -98,16 +107,11 @@ class Options:
 
 def main(argv: Sequence[str] | None = None) -> None:
     parser = parser_of(__doc__)
-    add_evaluation_arguments(parser)
+    add_evaluation_arguments(parser, "linear")
     parser.add_argument("--weights", type=Path, help="the encoder's weights, for augmented views")
     parser.add_argument("--images", type=Path, help="the packed train split, for augmented views")
     parser.add_argument("--subsets", type=Path, nargs="*", default=[], help="lists of labelled images, for --labels")
-    parser.add_argument("--workers", type=int, default=0, help="processes that read images ahead (default: 0, none)")
-    parser.add_argument("--checkpoints", type=Path, required=True, help="folder for the state of an unfinished run")
-    parser.add_argument(
-        "--checkpoint-seconds", type=float, default=300, help="time between saved states (default: 300)"
-    )
-    parser.add_argument("--checkpoint-key", default="", help="go on only from a state saved under the same key")
+    add_run_arguments(parser)
     add_options(parser, Options)
     arguments = parser.parse_args(argv)
     options = read_options(Options, arguments)
@@ -118,7 +122,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     import numpy as np
 
     from stages.artifacts.embeddings import read_pair
-    from stages.artifacts.metrics import metrics_of, write_metrics
+    from stages.artifacts.metrics import counts_of, metrics_of, write_metrics
     from stages.artifacts.subsets import labelled_rows
     from stages.training.checkpoint import Checkpoint
 
@@ -126,19 +130,23 @@ def main(argv: Sequence[str] | None = None) -> None:
     train, val = read_pair(arguments.train, arguments.val)
     seeds = tuple(range(options.seed, options.seed + options.runs))
     labelled = {percent: labelled_rows(percent, arguments.subsets, train).tolist() for percent in options.labels}
+    for percent, rows in labelled.items():
+        if len(rows) < 2:
+            raise UserError(f"{train.path}: {percent}% of the labels is one image; a linear probe needs two or more")
     found: dict[str, list[float]] = {}
     for name, value in measured(arguments, options, train, val, labelled, seeds):
         found.setdefault(name, []).append(value)
     metrics = metrics_of(
-        train,
-        val,
-        evaluation=arguments.name or "linear",
+        val.card,
+        val.dataset,
+        counts_of(train, val),
+        evaluation=arguments.name,
         protocol=options.protocol,
         values={name: float(np.mean(values)) for name, values in found.items()},
         deviations={name: float(np.std(values, ddof=1)) for name, values in found.items() if len(seeds) > 1},
         seeds=seeds,
-        options=options,
-        wall_time_s=time.monotonic() - start,
+        options=dataclasses.asdict(options),
+        start=start,
         notes={
             "labelled": f"{', '.join(str(len(rows)) for rows in labelled.values())} of {len(train.labels)} train images"
         },
@@ -179,7 +187,8 @@ def measured(
             seed=seed,
             device=device,
             checkpoint=Checkpoint(
-                arguments.checkpoints / f"{percent}-{seed}", key_of(arguments, train, labelled[percent], seed)
+                arguments.checkpoints / f"{percent}-{seed}",
+                key_of(arguments.checkpoint_key, dataclasses.replace(options, seed=seed), train, labelled[percent]),
             ),
             checkpoint_seconds=arguments.checkpoint_seconds,
             title=f"linear probe, {percent}% of the labels, seed {seed}",
@@ -217,11 +226,11 @@ def features_of(
     return Augmented(train, read_pack(arguments.images), encoder, augmentation, arguments.workers, device)
 
 
-def key_of(arguments: argparse.Namespace, train: "Embeddings", rows: Sequence[int], seed: int) -> str:
-    """What a run's checkpoints belong to: its options, code, encoder, images and labels."""
-    options = dataclasses.asdict(read_options(Options, arguments))
+def key_of(code: str, options: Options, train: "Embeddings", rows: Sequence[int]) -> str:
+    """What a run's checkpoints belong to: its options, code, encoder, images and labels; not the other runs."""
+    own = {name: value for name, value in dataclasses.asdict(options).items() if name not in ("labels", "runs")}
     inputs = [train.weights, train.transform, train.dataset_fingerprint, str(train.vectors.dtype)]
-    return hashlib.sha256(json.dumps([options, arguments.checkpoint_key, inputs, rows, seed]).encode()).hexdigest()
+    return hashlib.sha256(json.dumps([own, code, inputs, rows]).encode()).hexdigest()
 
 
 if __name__ == "__main__":

@@ -8,13 +8,12 @@ first: so there is no chance in the result, and nothing to gain from embeddings 
 """
 
 import dataclasses
-import json
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-from stages.command_line import add_options, parser_of, read_options, run
+from stages.command_line import add_metrics_arguments, add_options, parser_of, read_options, run
 from stages.errors import UserError, at_least
 
 if TYPE_CHECKING:
@@ -43,15 +42,14 @@ class Options:
 def main(argv: Sequence[str] | None = None) -> None:
     parser = parser_of(__doc__)
     parser.add_argument("--val", type=Path, required=True, help="the encoder's val embeddings")
-    parser.add_argument("--metrics", type=Path, required=True, help="the JSON file to write")
-    parser.add_argument("--name", help="the evaluation's name in tables (default: the stage's)")
+    add_metrics_arguments(parser, "retrieval")
     add_options(parser, Options)
     arguments = parser.parse_args(argv)
 
     import numpy as np
 
     from stages.artifacts.embeddings import read_embeddings
-    from stages.artifacts.metrics import Metrics, write_metrics
+    from stages.artifacts.metrics import counts, metrics_of, write_metrics
 
     start = time.monotonic()
     options = read_options(Options, arguments)
@@ -59,17 +57,15 @@ def main(argv: Sequence[str] | None = None) -> None:
     check(val, options)
     labels = val.single_labels()
     before = strangers_before(val.exact_unit(), labels)
-    metrics = Metrics(
-        encoder=json.loads(val.card.to_json()),
-        dataset=val.dataset,
-        evaluation=arguments.name or "retrieval",
+    metrics = metrics_of(
+        val.card,
+        val.dataset,
+        counts(0, len(labels), (0, val.skipped)),
+        evaluation=arguments.name,
         protocol="recall@k, cosine, each val image among the others",
         values={f"recall@{k}": 100 * float(np.mean(before < k)) for k in options.ks},
-        deviations={},
-        n={"train": 0, "val": len(labels)},
-        seeds=(),
         options=dataclasses.asdict(options),
-        wall_time_s=round(time.monotonic() - start, 3),
+        start=start,
         notes=notes_of(labels),
     )
     write_metrics(arguments.metrics, metrics)

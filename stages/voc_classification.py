@@ -33,18 +33,20 @@ class Options:
         at_least(2, folds=self.folds)
         if not self.costs:
             raise UserError("--costs is empty; expected at least one power of 4")
+        if max(map(abs, self.costs)) > 30:
+            raise UserError(f"--costs has {max(self.costs, key=abs)}; expected powers of 4 from -30 to 30")
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     parser = parser_of(__doc__)
-    add_evaluation_arguments(parser)
+    add_evaluation_arguments(parser, "voc-classification")
     add_options(parser, Options)
     arguments = parser.parse_args(argv)
 
     import numpy as np
 
     from stages.artifacts.embeddings import read_pair
-    from stages.artifacts.metrics import metrics_of, write_metrics
+    from stages.artifacts.metrics import counts_of, left_out_note, metrics_of, write_metrics
     from stages.progress import track
 
     start = time.monotonic()
@@ -59,20 +61,19 @@ def main(argv: Sequence[str] | None = None) -> None:
     }
     areas = {name: 100 * curve.area for name, curve in curves.items()}
     metrics = metrics_of(
-        train,
-        val,
-        evaluation=arguments.name or "voc-classification",
+        val.card,
+        val.dataset,
+        counts_of(train, val),
+        evaluation=arguments.name,
         protocol=f"linear SVMs on l2-normalised embeddings, each class's cost by {options.folds}-fold cross-validation",
         values={
             "map_11point": float(np.mean([100 * curve.eleven_points for curve in curves.values()])),
             "map_area": float(np.mean(list(areas.values()))),
             **{f"map_area@{name}": area for name, area in areas.items()},
         },
-        deviations={},
-        seeds=(),
-        options=options,
-        wall_time_s=time.monotonic() - start,
-        notes={"left_out": "; ".join(f"{name} ({reason})" for name, reason in reasons.items())} if reasons else {},
+        options=dataclasses.asdict(options),
+        start=start,
+        notes=left_out_note(reasons),
     )
     write_metrics(arguments.metrics, metrics)
 
@@ -89,11 +90,14 @@ def left_out(train: "Embeddings", val: "Embeddings", folds: int) -> dict[str, st
         in_train, in_val = (int((embeddings.labels[:, column] == 1).sum()) for embeddings in (train, val))
         if in_train < folds:
             reasons[name] = f"in {in_train} train images, of {folds} folds"
+        elif (absent := int((train.labels[:, column] == 0).sum())) < folds:
+            reasons[name] = f"missing in {absent} train images, of {folds} folds"
         elif not in_val:
             reasons[name] = "in no val image"
     if len(reasons) == len(train.classes):
         raise UserError(
-            f"{train.path}: no class is in {folds} train images and in a val image: give more images, or fewer folds"
+            f"{train.path}: no class is in {folds} train images, missing in {folds}, and in a val image: give more "
+            "images, or fewer folds"
         )
     return reasons
 

@@ -14,7 +14,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-from stages.command_line import add_options, parser_of, read_options, run
+from stages.command_line import (
+    add_metrics_arguments,
+    add_options,
+    add_run_arguments,
+    parser_of,
+    read_options,
+    run,
+)
 from stages.errors import UserError, at_least
 from stages.training.recipe import Recipe
 
@@ -30,7 +37,7 @@ class Options(Recipe):
 
     epochs: Annotated[int, "passes over the training images"] = 16
     batch_size: Annotated[int, "images a step"] = 2
-    learning_rate: Annotated[float, "at its highest, for 2 images a step; times as many more for more"] = 0.001
+    learning_rate: Annotated[float, "at its highest; for 2 images a step, raise it by as much for more"] = 0.001
     weight_decay: Annotated[float, "on all trained parameters"] = 5e-4
     milestones: Annotated[tuple[int, ...], "epochs after which the step schedule lowers the learning rate"] = (12,)
     gamma: Annotated[float, "factor of the step schedule"] = 0.1
@@ -51,22 +58,15 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--weights", type=Path, required=True, help="the encoder's weights")
     parser.add_argument("--train", type=Path, required=True, help="the packed train split, with boxes")
     parser.add_argument("--val", type=Path, required=True, help="the packed val split, with boxes")
-    parser.add_argument("--metrics", type=Path, required=True, help="the JSON file to write")
-    parser.add_argument("--name", help="the evaluation's name in tables (default: voc-detection)")
-    parser.add_argument("--workers", type=int, default=0, help="processes that read images ahead (default: 0, none)")
-    parser.add_argument("--checkpoints", type=Path, required=True, help="folder for the state of an unfinished run")
-    parser.add_argument(
-        "--checkpoint-seconds", type=float, default=300, help="time between saved states (default: 300)"
-    )
-    parser.add_argument("--checkpoint-key", default="", help="go on only from a state saved under the same key")
+    add_metrics_arguments(parser, "voc-detection")
+    add_run_arguments(parser)
     add_options(parser, Options)
     arguments = parser.parse_args(argv)
 
-    import json
-
     from stages import architectures
-    from stages.artifacts.metrics import Metrics, write_metrics
+    from stages.artifacts.metrics import counts_of, left_out_note, metrics_of, write_metrics
     from stages.artifacts.weights import digest_of, load_weights
+    from stages.datasets.packed import read_pack_pair
     from stages.detection.detector import Detection
     from stages.detection.images import detected, stream
     from stages.training.arguments import run_of
@@ -75,7 +75,8 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     start = time.monotonic()
     options = read_options(Options, arguments)
-    packs, boxes = read_pair(arguments.train, arguments.val)
+    packs = read_pack_pair(arguments.train, arguments.val)
+    boxes = boxes_of(packs[0]), boxes_of(packs[1])
     reasons = left_out(packs[0], boxes)
     state, card = load_weights(arguments.weights)
     encoder = architectures.load(card.architecture, card.contract, state, str(arguments.weights))
@@ -93,42 +94,31 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     found = detected(objective.detector, packs[1], training.device, arguments.workers)
 
-    metrics = Metrics(
-        encoder=json.loads(card.to_json()),
-        dataset=packs[0].name,
-        evaluation=arguments.name or "voc-detection",
+    metrics = metrics_of(
+        card,
+        packs[0].name,
+        counts_of(*packs),
+        evaluation=arguments.name,
         protocol=f"Faster R-CNN on the encoder's last map, shorter side {options.min_size}, all layers fine-tuned for "
         f"{options.epochs} epochs",
         values=scores(found, boxes[1], [kind for kind in range(len(classes)) if classes[kind] not in reasons], classes),
-        deviations={},
-        n={"train": len(packs[0]), "val": len(packs[1])},
         seeds=(options.seed,),
         options=dataclasses.asdict(options),
-        wall_time_s=round(time.monotonic() - start, 3),
-        notes={"left_out": "; ".join(f"{name} ({reason})" for name, reason in reasons.items())} if reasons else {},
+        start=start,
+        notes=left_out_note(reasons),
     )
     write_metrics(arguments.metrics, metrics)
     training.checkpoint.remove()
 
 
-def read_pair(train: Path, val: Path) -> tuple[tuple["PackedImages", "PackedImages"], tuple["Boxes", "Boxes"]]:
-    """The two splits of one dataset, and their boxes."""
-    from stages.datasets.packed import read_pack
-
-    packs = read_pack(train), read_pack(val)
-    boxes = []
-    for pack, split in zip(packs, ("train", "val"), strict=True):
-        if pack.split != split or pack.fingerprint != packs[0].fingerprint:
-            raise UserError(
-                f"{train} and {val} do not belong together; expected the train and val split of one dataset"
-            )
-        if pack.boxes is None:
-            raise UserError(
-                f"{pack.path}: the images of {pack.name} have no boxes, which voc-detection needs; give it a dataset "
-                "that has them, such as voc2007"
-            )
-        boxes.append(pack.boxes)
-    return packs, (boxes[0], boxes[1])
+def boxes_of(pack: "PackedImages") -> "Boxes":
+    """The objects of a split; one without is an error."""
+    if pack.boxes is None:
+        raise UserError(
+            f"{pack.path}: the images of {pack.name} have no boxes, which voc-detection needs; give it a dataset "
+            "that has them, such as voc2007"
+        )
+    return pack.boxes
 
 
 def left_out(pack: "PackedImages", boxes: tuple["Boxes", "Boxes"]) -> dict[str, str]:

@@ -15,6 +15,7 @@ from hypothesis import settings
 from numpy.typing import NDArray
 
 from stages import architectures, fetch_dataset
+from stages.artifacts import embeddings
 from stages.artifacts.embeddings import writing_embeddings
 from stages.artifacts.weights import EncoderCard, InputContract, save_weights
 
@@ -89,6 +90,18 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("encoder") / "weights.safetensors"
     save_weights(path, encoder.backbone.state_dict(), card())
     return path
+
+
+def noted_rows(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many vectors are taken from a cache at once, each time from now on."""
+    unit_rows, counts = embeddings.unit_rows, []
+
+    def noting(vectors: NDArray[Any], *arguments: Any, **options: Any) -> NDArray[Any]:
+        counts.append(len(vectors))
+        return unit_rows(vectors, *arguments, **options)
+
+    monkeypatch.setattr(embeddings, "unit_rows", noting)
+    return counts
 
 
 def program(stage: str, *arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:

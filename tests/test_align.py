@@ -30,6 +30,7 @@ def assignments(train: Any, train_labels: Any, val: Any, val_labels: Any, cluste
         val_labels=np.asarray(val_labels, dtype=np.int64),
         classes=tuple(f"class {label}" for label in range(classes)),
         clusters=clusters,
+        iterations=20,
         seeds=tuple(range(1234, 1234 + len(train))),
         card=card(),
         dataset="toy",

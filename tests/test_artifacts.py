@@ -43,6 +43,7 @@ def some_assignments(images: int = 6, classes: int = 3) -> Assignments:
         val_labels=labels,
         classes=tuple(f"class {number}" for number in range(classes)),
         clusters=classes,
+        iterations=7,
         seeds=(1234,),
         card=card(),
         dataset="toy",

@@ -13,6 +13,7 @@ from sklearn.datasets import load_digits
 from stages import align, cluster
 from stages.artifacts.assignments import Assignments, read_assignments
 from stages.artifacts.embeddings import unit_rows
+from stages.artifacts.metrics import Metrics, read_metrics
 from stages.errors import UserError
 from tests.conftest import assert_refused, flags, program
 
@@ -123,6 +124,57 @@ def test_as_many_clusters_as_images_puts_each_in_its_own(make_embeddings: Make) 
     found = clustered(make_embeddings("train", rows, range(5)), make_embeddings("val", rows, range(5)), clusters=5)
     assert sorted(found.train[0]) == [0, 1, 2, 3, 4]
     np.testing.assert_array_equal(found.train[0], found.val[0])
+
+
+def test_rows_are_told_apart_only_as_far_as_is_asked() -> None:
+    rows = iter(np.array([[1, 2], [1, 2], [3, 4], [1, 2], [5, 6], [7, 8]], dtype=np.float32))
+    assert cluster.distinct(rows, 3) == 3
+    np.testing.assert_array_equal(list(rows), [[7, 8]])
+    assert cluster.distinct(iter(np.ones((5, 2), dtype=np.float32)), 3) == 1
+
+
+def scored(train: Path, val: Path, **options: object) -> Metrics:
+    clustered(train, val, **options)
+    metrics = train.parent / "ca.json"
+    align.main(flags({"assignments": train.parent / "clusters.h5", "metrics": metrics}))
+    return read_metrics(metrics)
+
+
+def test_perfect_embeddings_are_aligned_to_100(make_embeddings: Make) -> None:
+    random = np.random.default_rng(0)
+    labels = np.repeat(np.arange(4), 60)
+    vectors = (np.eye(4, 16)[labels] + 0.02 * random.normal(size=(240, 16))).astype(np.float32)
+    pair = make_embeddings("train", vectors, labels), make_embeddings("val", vectors[::3], labels[::3])
+    best = max(scored(*pair, clusters=4, seed=seed).values["ca"] for seed in range(1234, 1244))
+    assert best == 100
+
+
+def test_labels_that_have_nothing_to_do_with_the_images_are_aligned_to_chance(make_embeddings: Make) -> None:
+    random = np.random.default_rng(0)
+    vectors, labels = random.normal(size=(4000, 8)).astype(np.float32), random.integers(5, size=4000)
+    pair = (
+        make_embeddings("train", vectors[:2000], labels[:2000]),
+        make_embeddings("val", vectors[2000:], labels[2000:]),
+    )
+    found = scored(*pair, clusters=5)
+    assert found.values["ca"] == pytest.approx(20, abs=3 * 100 * np.sqrt(0.2 * 0.8 / 2000))
+
+
+def test_metrics_tell_how_many_iterations_there_were(pixels: tuple[Path, Path]) -> None:
+    papers, other = (scored(*pixels, clusters=10, iterations=iterations) for iterations in (20, 3))
+    assert papers.options == {"clusters": 10, "runs": 1, "iterations": 20}
+    assert papers.protocol == "compress cluster alignment: 10-means and purity-maximising Hungarian on train"
+    assert other.options["iterations"] == 3
+    assert other.protocol == "cluster alignment: 10-means of 3 iterations and purity-maximising Hungarian on train"
+
+
+def test_train_images_without_labels_are_refused_before_any_clustering(make_embeddings: Make) -> None:
+    rows, classes = np.eye(4, dtype=np.float32), tuple("abcd")
+    train = make_embeddings("train", rows, np.array([0, -1, 2, -1]), classes=classes)
+    val = make_embeddings("val", rows, np.arange(4), classes=classes)
+    with pytest.raises(UserError, match=r"train\.h5: 2 of 4 images of toy have no label"):
+        clustered(train, val, clusters=2)
+    cluster.main(flags({"train": train, "clusters": 2, "assignments": train.parent / "clusters.h5"}))
 
 
 @pytest.mark.parametrize(

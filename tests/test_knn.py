@@ -18,7 +18,7 @@ from stages.artifacts.metrics import Metrics, read_metrics
 from stages.artifacts.subsets import Subset, write_subset
 from stages.errors import UserError
 from stages.search import nearest
-from tests.conftest import assert_refused, card, flags, program
+from tests.conftest import assert_refused, card, flags, noted_rows, program
 
 Make = Callable[..., Path]
 
@@ -70,7 +70,7 @@ def test_weighted_votes_are_those_of_scikit_learn(make_embeddings: Make, k: int,
     pair = make_embeddings("train", train.astype(np.float32), labels), make_embeddings("val", val, truth)
     found = measured(*pair, k=k, votes="weighted", temperature=temperature)
     assert found.values["top1"] == pytest.approx(expected)
-    assert found.protocol == f"compress {k}-NN, cosine, weighted at temperature {temperature:g}, all train images"
+    assert found.protocol == f"{k}-NN, cosine, weighted at temperature {temperature:g}, all train images"
 
 
 def test_equal_weights_are_plain_votes() -> None:
@@ -113,8 +113,10 @@ def test_the_slices_read_at_once_change_nothing(make_embeddings: Make, monkeypat
     train, labels, val, truth = blobs(seed=5, classes=4, images=100, spread=2.0)
     pair = make_embeddings("train", train, labels), make_embeddings("val", val, truth)
     whole = measured(*pair, k=3).values
+    rows = noted_rows(monkeypatch)
     monkeypatch.setattr(embeddings, "SLICE_BYTES", 4 * 16 * 7)
     assert measured(*pair, k=3).values == whole
+    assert (sum(rows), max(rows)) == (200, 7)
     train[53] = 0
     with pytest.raises(UserError, match=r"train\.h5: 1 of 7 vectors .* the first is row 53"):
         measured(make_embeddings("train", train, labels), pair[1])

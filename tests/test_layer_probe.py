@@ -1,12 +1,14 @@
 """Linear classifiers on layers: which layers, pooled how, trained as if each were alone, on an encoder left alone."""
 
 import dataclasses
+import shutil
 import signal
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import h5py
 import numpy as np
 import pytest
 import torch
@@ -21,8 +23,8 @@ from stages.datasets import augmentations
 from stages.datasets.packed import PackedImages, read_pack, write_packs
 from stages.datasets.sources import Split
 from stages.errors import UserError
+from stages.probing.layers import LayerProbes, Layers, pooled
 from stages.training.batches import Batch, stream
-from stages.training.layers import LayerProbes, Layers, pooled
 from stages.training.position import seed_here
 from tests.conftest import assert_refused, flags, program
 from tests.training_fixtures import Training
@@ -432,4 +434,27 @@ def test_the_program_refuses_images_of_several_classes_each(
     before = set(tmp_path.rglob("*"))
     files = {"weights": weights, "metrics": tmp_path / "layers.json", "checkpoints": tmp_path / "checkpoints"}
     done = program("layer_probe", *flags({**packs, **files, "augmentation": "crop-flip"}))
-    assert_refused(done, packs["val"], "several labels each", folder=tmp_path, before=before)
+    assert_refused(done, packs["train"], "several labels each", folder=tmp_path, before=before)
+
+
+@pytest.mark.parametrize("split", ["train", "val"])
+def test_images_without_labels_are_refused(
+    split: str, images: SimpleNamespace, probing: Callable[..., Probing], tmp_path: Path
+) -> None:
+    few = {each: first(read_pack(getattr(images, each)), 8) for each in ("train", "val")}
+    few[split] = dataclasses.replace(few[split], labels=np.array([-1, 0, 1, -1, 2, 3, 4, 5]))
+    packs = {each: tmp_path / f"few-{each}.h5" for each in few}
+    write_packs({packs[each]: (each, few[each]) for each in few}, name="digits", source="digits")
+    with pytest.raises(UserError, match=rf"few-{split}\.h5: 2 of 8 images of digits have no label"):
+        probing(**packs).measured()
+
+
+def test_images_that_were_left_out_are_counted(images: SimpleNamespace, probing: Callable[..., Probing]) -> None:
+    packs = {path: path.with_stem(f"skipped-{path.stem}") for path in (images.train, images.val)}
+    for count, (whole, path) in enumerate(packs.items(), start=2):
+        shutil.copy(whole, path)
+        with h5py.File(path, "r+") as file:
+            file.attrs["skipped"] = count
+    train, val = packs.values()
+    found = probing(train=train, val=val, epochs=1).measured()
+    assert found.n == {"train": 150, "train_skipped": 2, "val": 100, "val_skipped": 3}

@@ -29,12 +29,12 @@ from stages.datasets.packed import read_pack
 from stages.errors import UserError
 from stages.probing import training
 from stages.probing.features import Augmented, Cached
-from stages.probing.heads import Heads, Statistics, statistics_of
+from stages.probing.heads import Head, Heads, Statistics, statistics_of
 from stages.probing.presets import PRESETS, Preset
 from stages.training.batches import Positions
 from stages.training.checkpoint import Checkpoint
 from stages.training.recipe import Recipe, learning_rate
-from tests.conftest import ROOT, assert_refused, flags, program
+from tests.conftest import ROOT, assert_refused, flags, noted_rows, program
 from tests.training_fixtures import embedded_by
 
 Make = Callable[..., Path]
@@ -75,6 +75,8 @@ def learned(
     presets: Sequence[Preset], pair: tuple[Path, Path], *, seed: int = 0, rows: Sequence[int] | None = None
 ) -> Heads:
     train, val = map(read_embeddings, pair)
+    checkpoint = Checkpoint(pair[0].parent / "checkpoints", "")
+    checkpoint.remove()
     return training.probe(
         presets,
         Cached(train, CPU),
@@ -83,7 +85,7 @@ def learned(
         val,
         seed=seed,
         device=CPU,
-        checkpoint=Checkpoint(pair[0].parent / "checkpoints", ""),
+        checkpoint=checkpoint,
         checkpoint_seconds=1000,
         title="probe",
     )
@@ -212,18 +214,24 @@ def test_a_classifier_that_diverges_is_named(pair: tuple[Path, Path]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "rates", "weight_decay", "nesterov"),
+    ("name", "rates", "weight_decay", "nesterov", "form"),
     [
-        ("compress", [0.01] * 15 + [0.001] * 15 + [0.0001] * 10, 1e-4, False),
-        ("moco", [30] * 60 + [3] * 20 + [0.3] * 20, 0, False),
-        ("swav", [0.15 * (1 + math.cos(math.pi * epoch / 100)) for epoch in range(100)], 1e-6, False),
-        ("byol", [0.1 * (1 + math.cos(math.pi * epoch / 80)) for epoch in range(80)], 0, True),
-        ("simdis", [0.0005 * (1 + math.cos(math.pi * epoch / 80)) for epoch in range(80)], 0, False),
+        ("compress", [0.01] * 15 + [0.001] * 15 + [0.0001] * 10, 1e-4, False, (True, None, False)),
+        ("moco", [30] * 60 + [3] * 20 + [0.3] * 20, 0, False, (False, 0.01, False)),
+        ("swav", [0.15 * (1 + math.cos(math.pi * i / 100)) for i in range(100)], 1e-6, False, (False, 0.01, False)),
+        ("byol", [0.1 * (1 + math.cos(math.pi * i / 80)) for i in range(80)], 0, True, (False, None, False)),
+        ("simdis", [0.0005 * (1 + math.cos(math.pi * i / 80)) for i in range(80)], 0, False, (False, 0.01, True)),
     ],
 )
 def test_the_presets_are_their_authors(
-    name: str, rates: list[float], weight_decay: float, nesterov: bool, pair: tuple[Path, Path]
+    name: str,
+    rates: list[float],
+    weight_decay: float,
+    nesterov: bool,
+    form: tuple[bool, float | None, bool],
+    pair: tuple[Path, Path],
 ) -> None:
+    """``form``: whether embeddings are standardised, the weights' deviation if normal, a batch norm on the logits."""
     preset = PRESETS[name]
     heads = Heads([preset], Statistics(torch.zeros(12), torch.ones(12)), read_embeddings(pair[1]), 0)
     optimizer = heads.optimizer(Recipe())
@@ -232,6 +240,14 @@ def test_the_presets_are_their_authors(
     (group,) = optimizer.param_groups
     assert (group["momentum"], group["weight_decay"], group["nesterov"]) == (0.9, weight_decay, nesterov)
     assert preset.recipe.batch_size == training.BATCH_SIZE == 256
+    assert (preset.standardised, preset.deviation, preset.logits_normalised) == form
+    linear = Head(preset, 2000, 50, seed=0).linear.requires_grad_(False)
+    if form[1]:
+        assert float(linear.weight.std()) == pytest.approx(form[1], rel=0.02)
+        assert not linear.bias.any()
+    else:  # torch's own: uniform up to 1 / sqrt(D)
+        assert float(linear.weight.abs().max()) == pytest.approx(2000**-0.5, rel=0.001)
+        assert float(linear.bias.abs().max()) == pytest.approx(2000**-0.5, rel=0.2)
 
 
 def test_an_epoch_has_every_image_once_in_batches_of_256(make_embeddings: Make) -> None:
@@ -339,6 +355,10 @@ def test_metrics_tell_what_was_measured(one_hot_pair: tuple[Path, Path]) -> None
         (["--runs", "0"], "--runs is 0; expected at least 1"),
         (["--presets"], "--presets is 0; expected at least 1"),
         (["--presets", "moco", "moco"], "--presets has an entry twice: moco moco"),
+        (
+            ["--learning-rates", "0.1234567", "0.12345671"],
+            "--learning-rates has an entry twice: 0.123457 0.123457",
+        ),
         (["--labels", "0"], "--labels has 0; expected different percentages"),
         (["--labels", "10", "10"], "--labels has 10; expected different percentages"),
         (["--learning-rates", "0"], "--learning-rates is 0; expected a number above 0"),
@@ -350,6 +370,21 @@ def test_options_that_cannot_be_met_are_refused(
 ) -> None:
     with pytest.raises(UserError, match=message):
         measured(*one_hot_pair, *options)
+
+
+def test_a_single_labelled_image_is_refused(pair: tuple[Path, Path]) -> None:
+    with pytest.raises(UserError, match=r"train\.h5: 1% of the labels is one image; a linear probe needs two or more"):
+        measured(*pair, "--labels", "1", "--subsets", str(subset_of(pair[0], 1, [7])))
+
+
+def test_no_more_than_a_slice_of_a_cache_is_in_memory_at_once(
+    pair: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = noted_rows(monkeypatch)
+    monkeypatch.setattr(embeddings, "SLICE_BYTES", 4 * 12 * 7)
+    measured(*pair, epochs=1)
+    assert sum(rows) >= 110 + 90
+    assert max(rows) == 7
 
 
 def test_the_program_refuses_a_zero_vector_of_val(make_embeddings: Make, tmp_path: Path) -> None:
@@ -406,6 +441,24 @@ def test_the_encoder_sees_augmented_views_and_stays_as_it_is(cached: SimpleNames
     assert not torch.isclose(first, second, rtol=1e-3).all(dim=1).any()
 
 
+def test_the_loop_leaves_the_encoder_as_it_is(
+    cached: SimpleNamespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[Augmented] = []
+    construct = Augmented.__init__
+
+    def noting(self: Augmented, *arguments: Any) -> None:
+        construct(self, *arguments)
+        made.append(self)
+
+    monkeypatch.setattr(Augmented, "__init__", noting)
+    linear_probe.main(arguments_of(cached, tmp_path, epochs=2))
+    (features,) = made
+    assert not any(module.training for module in features.encoder.modules())
+    for name, tensor in load_weights(cached.weights)[0].items():
+        assert torch.equal(features.encoder.backbone.state_dict()[name], tensor), name
+
+
 def test_augmented_probes_are_told_by_their_protocol(cached: SimpleNamespace, tmp_path: Path) -> None:
     linear_probe.main(arguments_of(cached, tmp_path, epochs=1))
     found = read_metrics(tmp_path / "linear.json")
@@ -413,6 +466,29 @@ def test_augmented_probes_are_told_by_their_protocol(cached: SimpleNamespace, tm
     assert {"top1@compress", "top5@simdis"} <= set(found.values)
     before = digest_of(cached.weights)
     assert read_embeddings(cached.train).weights == before
+
+
+@pytest.mark.parametrize("runs", [2, 3])
+def test_a_finished_run_is_kept_when_a_later_one_is_broken_off(
+    pair: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch, runs: int
+) -> None:
+    lists = ["--labels", "25", "100", "--subsets", str(subset_of(pair[0], 25, range(0, 110, 4)))]
+    options = {"epochs": 3, "runs": 2}
+    expected = measured(*pair, *lists, **{**options, "runs": runs}).values
+    step, steps = Heads.after_step, []
+
+    def counting(heads: Heads, progress: float) -> None:
+        steps.append(progress)
+        if len(steps) == 3 + 3 + 2:
+            raise KeyboardInterrupt
+        step(heads, progress)
+
+    monkeypatch.setattr(Heads, "after_step", counting)
+    with pytest.raises(KeyboardInterrupt):
+        measured(*pair, *lists, **options)
+    steps[:] = [math.nan] * 100
+    assert measured(*pair, *lists, **{**options, "runs": runs}).values == expected
+    assert len(steps) - 100 == 3 * (2 * runs - 2)
 
 
 def test_a_terminated_probe_goes_on_and_ends_as_an_unbroken_one(cached: SimpleNamespace, tmp_path: Path) -> None:

@@ -227,7 +227,7 @@ def test_an_exception_leaves_the_last_state_to_go_on_from(tmp_path: Path) -> Non
     assert_equal(continued, unbroken)
 
 
-def test_the_state_is_saved_no_more_often_than_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_state_is_saved_as_often_as_asked_and_at_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     clock = {"now": 0.0}
     monkeypatch.setattr("stages.training.loop.time.monotonic", lambda: clock["now"])
     saved: list[int] = []
@@ -237,7 +237,7 @@ def test_the_state_is_saved_no_more_often_than_asked(tmp_path: Path, monkeypatch
         clock["now"] += 1
 
     trained(Regression(pass_a_second), run_in(tmp_path, seconds=4))
-    assert saved == [4, 8, 12]
+    assert saved == [4, 8, 12, 15]
 
 
 def test_the_handler_of_sigterm_is_given_back(tmp_path: Path) -> None:

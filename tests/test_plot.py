@@ -302,7 +302,7 @@ def assign(path: Path, train: list[int], val: list[int], pack: PackedImages) -> 
         **{f"{name}_labels": np.zeros(len(each), np.int64) for name, each in (("train", train), ("val", val))},
         "dataset_fingerprint": pack.fingerprint,
     }
-    found = Assignments(**facts, classes=("only",), clusters=4, seeds=(0, 1), card=card(), dataset="toy")
+    found = Assignments(**facts, classes=("only",), clusters=4, iterations=20, seeds=(0, 1), card=card(), dataset="toy")
     write_assignments(path, found)
     return path
 

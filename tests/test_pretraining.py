@@ -3,6 +3,7 @@
 import copy
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -12,6 +13,8 @@ from torch.nn import functional as F
 
 from stages import architectures, plugins, pretrain, pretraining
 from stages.artifacts.weights import InputContract, load_weights
+from stages.datasets.packed import read_pack, write_packs
+from stages.datasets.sources import Split
 from stages.errors import UserError
 from stages.pretraining import simclr, supervised
 from stages.training.batches import Batch
@@ -79,6 +82,16 @@ def test_the_supervised_loss_is_the_cross_entropy_of_a_linear_classifier() -> No
     torch.testing.assert_close(found.double(), expected.mean(), rtol=1e-5, atol=1e-6)
     found.backward()
     assert all(parameter.grad is not None for parameter in objective.parameters())
+
+
+def test_supervision_by_images_without_labels_is_refused(tmp_path: Path, small_splits: tuple[Path, Path]) -> None:
+    pack = read_pack(small_splits[0])
+    images = [pack.encoded(index).tobytes() for index in range(6)]
+    split = Split(pack.classes, np.array([0, 1, -1, 2, -1, 3]), np.array(list(map(len, images))), images)
+    write_packs({tmp_path / "train.h5": ("train", split)}, name="digits", source="digits")
+    training = Training(tmp_path, "pretrain", {"method": "supervised", "train": tmp_path / "train.h5"})
+    with pytest.raises(UserError, match=r"train\.h5: 2 of 6 images of digits have no label"):
+        pretrain.main(training.argv)
 
 
 def test_untrained_writes_the_initial_weights_and_an_empty_history(

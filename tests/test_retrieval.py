@@ -126,6 +126,11 @@ def test_metrics_tell_what_was_measured(one_hot_pair: tuple[Path, Path]) -> None
     assert found.options == {"ks": [1, 2, 4, 8]}
 
 
+def test_images_that_were_left_out_are_counted(make_embeddings: Make) -> None:
+    found = measured(make_embeddings("val", np.eye(4, dtype=np.float32), np.arange(4), skipped=3), 1)
+    assert found.n == {"train": 0, "val": 4, "val_skipped": 3}
+
+
 @pytest.mark.parametrize(
     ("ks", "message"),
     [

@@ -133,3 +133,11 @@ def test_a_list_that_does_not_fit_is_refused(tmp_path: Path, train: Any, text: s
 def test_a_missing_list_is_named(tmp_path: Path, train: Any) -> None:
     with pytest.raises(UserError, match=r"list\.txt: no such list of labelled images"):
         labelled_rows(30, [tmp_path / "list.txt"], train)
+
+
+def test_what_is_no_text_is_refused(tmp_path: Path, train: Any) -> None:
+    (tmp_path / "list.txt").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(UserError, match=r"list\.txt: is no text"):
+        labelled_rows(30, [tmp_path / "list.txt"], train)
+    with pytest.raises(UserError, match="no such list of labelled images"):
+        labelled_rows(30, [tmp_path], train)

@@ -122,6 +122,21 @@ def test_classes_without_images_are_left_out_of_the_mean_and_named(make_embeddin
     assert not {"map_area@bird", "map_area@sheep"} & set(found.values)
 
 
+@pytest.mark.parametrize("others", [0, -1])
+def test_a_class_of_nearly_every_train_image_is_left_out(make_embeddings: Make, others: int) -> None:
+    (train, labels), (val, truth) = made(0, 120), made(1, 120)
+    person = np.ones((120, 1), dtype=np.int8)
+    person[:2] = others
+    names = ("cat", "dog", "cow", "person")
+    paths = [
+        make_embeddings(split, vectors, np.hstack([rows, person]), classes=names)
+        for split, vectors, rows in (("train", train, labels), ("val", val, truth))
+    ]
+    found = measured(paths[0], paths[1], costs="0")
+    assert found.notes == {"left_out": f"person (missing in {2 if others == 0 else 0} train images, of 3 folds)"}
+    assert "map_area@person" not in found.values
+
+
 def test_perfect_embeddings_score_100_and_equal_ones_the_share_of_each_class(make_embeddings: Make) -> None:
     labels = np.tile(np.eye(4), (10, 1))
     for vectors, expected in ((np.eye(4)[labels.argmax(axis=1)], 100), (np.ones((40, 4)), 25)):
@@ -158,6 +173,12 @@ def test_no_costs_are_refused(pair: tuple[Path, Path], tmp_path: Path) -> None:
         voc_classification.main(
             [*flags({"train": pair[0], "val": pair[1], "metrics": tmp_path / "voc.json"}), "--costs"]
         )
+
+
+@pytest.mark.parametrize("power", [-31, 600])
+def test_a_cost_beyond_all_measure_is_refused(power: int) -> None:
+    with pytest.raises(UserError, match=f"--costs has {power}; expected powers of 4 from -30 to 30"):
+        voc_classification.Options(costs=(0, power))
 
 
 @needs_the_slice

@@ -2,10 +2,12 @@
 
 import dataclasses
 import itertools
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import h5py
 import numpy as np
 import pytest
 import torch
@@ -333,6 +335,15 @@ def test_metrics_tell_what_was_measured(voc: SimpleNamespace, tmp_path: Path) ->
     assert "bus" not in found.notes["left_out"].replace("(", " ").split()
 
 
+def test_images_that_were_left_out_are_counted(voc: SimpleNamespace, tmp_path: Path) -> None:
+    packs = {split: shutil.copy(getattr(voc, split), tmp_path / f"{split}.h5") for split in ("train", "val")}
+    for count, path in enumerate(packs.values(), start=2):
+        with h5py.File(path, "r+") as file:
+            file.attrs["skipped"] = count
+    found = measured(SimpleNamespace(**{**vars(voc), **packs}), tmp_path)
+    assert found.n == {"train": 12, "train_skipped": 2, "val": 6, "val_skipped": 3}
+
+
 def test_a_run_that_is_broken_off_ends_as_one_that_is_not(
     voc: SimpleNamespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -384,7 +395,7 @@ def test_a_dataset_without_boxes_is_refused(voc: SimpleNamespace, digits: Simple
 
 def test_splits_that_do_not_belong_together_are_refused(voc: SimpleNamespace, tmp_path: Path) -> None:
     swapped = SimpleNamespace(**{**vars(voc), "train": voc.val, "val": voc.train})
-    with pytest.raises(UserError, match="do not belong together"):
+    with pytest.raises(UserError, match="holds the val split; expected the train split"):
         measured(swapped, tmp_path)
 
 

@@ -18,8 +18,9 @@ from stages.artifacts.weights import EncoderCard
 class Assignments:
     """``train`` [R, N] and ``val`` [R, M]: the cluster of each image in each of R runs; with the images' labels.
 
-    M is 0 where only the train split was clustered; only then may images have several labels each, ``train_labels``
-    int8 [N, C]. ``skipped`` images of train and of val were left out when they were packed.
+    A run has ``iterations`` of k-means. M is 0 where only the train split was clustered; only then may images have
+    several labels each, ``train_labels`` int8 [N, C], or none, -1. ``skipped`` images of train and of val were left out
+    when they were packed.
     """
 
     train: NDArray[np.int32]
@@ -28,6 +29,7 @@ class Assignments:
     val_labels: NDArray[np.int64]
     classes: tuple[str, ...]
     clusters: int
+    iterations: int
     seeds: tuple[int, ...]
     card: EncoderCard
     dataset: str
@@ -40,6 +42,7 @@ class Assignments:
         train: Embeddings,
         val: Embeddings | None,
         clusters: int,
+        iterations: int,
         seeds: Sequence[int],
         train_runs: Sequence[NDArray[np.int64]],
         val_runs: Sequence[NDArray[np.int64]],
@@ -51,6 +54,7 @@ class Assignments:
             val_labels=val.single_labels() if val else np.empty(0, dtype=np.int64),
             classes=train.classes,
             clusters=clusters,
+            iterations=iterations,
             seeds=tuple(seeds),
             card=train.card,
             dataset=train.dataset,
@@ -69,6 +73,7 @@ def write_assignments(path: Path, assignments: Assignments) -> None:
         file["classes"] = list(assignments.classes)
         file.attrs.update(
             clusters=assignments.clusters,
+            iterations=assignments.iterations,
             seeds=list(assignments.seeds),
             encoder=assignments.card.to_json(),
             dataset=assignments.dataset,
@@ -84,6 +89,7 @@ def read_assignments(path: Path) -> Assignments:
             **{name: file[name][:] for name in ARRAYS},
             classes=tuple(file["classes"].asstr()[:]),
             clusters=int(attributes["clusters"]),
+            iterations=int(attributes["iterations"]),
             seeds=tuple(int(seed) for seed in attributes["seeds"]),
             card=EncoderCard.from_json(attributes["encoder"]),
             dataset=attributes["dataset"],

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from stages.artifacts.atomic import atomic_with_digest
 from stages.artifacts.hdf5 import create, open_complete
+from stages.artifacts.labels import single
 from stages.artifacts.weights import EncoderCard
 from stages.errors import UserError
 
@@ -65,17 +66,7 @@ class Embeddings:
 
     def single_labels(self) -> NDArray[np.int64]:
         """The labels [N] of images of one class each; of others, and of images without labels, an error."""
-        if self.labels.ndim != 1:
-            raise UserError(
-                f"{self.path}: the images of {self.dataset} have several labels each, of {len(self.classes)} classes; "
-                "this evaluation needs one label an image: give it another dataset, or use voc-classification"
-            )
-        if unlabelled := int((self.labels < 0).sum()):
-            raise UserError(
-                f"{self.path}: {unlabelled} of {len(self.labels)} images of {self.dataset} have no label; they serve "
-                "to pretrain and to distil: evaluate on another dataset"
-            )
-        return self.labels
+        return single(self.labels, len(self.classes), self.path, self.dataset)
 
 
 def unit_rows(

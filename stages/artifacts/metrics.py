@@ -2,12 +2,15 @@
 
 import dataclasses
 import json
+import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
+
+from numpy.typing import NDArray
 
 from stages.artifacts.atomic import write_text
-from stages.artifacts.embeddings import Embeddings
+from stages.artifacts.weights import EncoderCard
 from stages.errors import UserError
 
 
@@ -39,31 +42,54 @@ def counts(train: int, val: int, skipped: tuple[int, int]) -> dict[str, int]:
     return {"train": train, "val": val, **{name: images for name, images in left_out.items() if images}}
 
 
+class Split(Protocol):
+    """A split's images, packed or embedded."""
+
+    @property
+    def labels(self) -> NDArray[Any]: ...
+
+    @property
+    def skipped(self) -> int: ...
+
+
+def counts_of(train: Split, val: Split) -> dict[str, int]:
+    """The `counts` of an evaluation of two splits."""
+    return counts(len(train.labels), len(val.labels), (train.skipped, val.skipped))
+
+
+def left_out_note(reasons: Mapping[str, str]) -> dict[str, str]:
+    """What is to be noted of classes left out of a mean, each with its reason."""
+    return {"left_out": "; ".join(f"{name} ({reason})" for name, reason in reasons.items())} if reasons else {}
+
+
 def metrics_of(
-    train: Embeddings,
-    val: Embeddings,
+    card: EncoderCard,
+    dataset: str,
+    n: Mapping[str, int],
     *,
     evaluation: str,
     protocol: str,
     values: Mapping[str, float],
-    deviations: Mapping[str, float],
-    seeds: tuple[int, ...],
-    options: Any,
-    wall_time_s: float,
+    options: Mapping[str, Any],
+    start: float,
+    deviations: Mapping[str, float] | None = None,
+    seeds: tuple[int, ...] = (),
+    units: Mapping[str, str] | None = None,
     notes: Mapping[str, str] | None = None,
 ) -> Metrics:
-    """The metrics of an evaluation that compares val with train embeddings."""
+    """The metrics of an evaluation of the encoder of ``card`` that began at ``start`` (`time.monotonic`)."""
     return Metrics(
-        encoder=json.loads(val.card.to_json()),
-        dataset=val.dataset,
+        encoder=json.loads(card.to_json()),
+        dataset=dataset,
         evaluation=evaluation,
         protocol=protocol,
         values=values,
-        deviations=deviations,
-        n=counts(len(train.labels), len(val.labels), (train.skipped, val.skipped)),
+        deviations=deviations or {},
+        n=n,
         seeds=seeds,
-        options=dataclasses.asdict(options),
-        wall_time_s=round(wall_time_s, 3),
+        options=options,
+        wall_time_s=round(time.monotonic() - start, 3),
+        units=units or {},
         notes=notes or {},
     )
 

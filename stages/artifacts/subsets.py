@@ -53,9 +53,13 @@ def write_subset(path: Path, subset: Subset) -> None:
 def read_subset(path: Path) -> Subset:
     """The list at ``path``; a line that is neither a comment nor a row's index is an error, and so is a row twice."""
     facts, rows = {}, []
-    if not path.exists():
+    if not path.is_file():
         raise UserError(f"{path}: no such list of labelled images; make it with stages.label_subset")
-    for number, line in enumerate(path.read_text().splitlines(), start=1):
+    try:
+        text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: is no text ({error}); expected a list of labelled images") from error
+    for number, line in enumerate(text.splitlines(), start=1):
         if fact := re.fullmatch(r"#\s*(\w+):\s*(.*?)\s*", line):
             facts[fact[1]] = fact[2]
         elif re.fullmatch(r"\d+", line.strip()):

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from stages.artifacts.atomic import atomic_with_digest
 from stages.artifacts.hdf5 import create, open_complete
+from stages.artifacts.labels import single
 from stages.datasets.decoding import UndecodableError, checked, decoded
 from stages.datasets.sources import Boxes, Split
 from stages.datasets.splits import subset
@@ -53,13 +54,8 @@ class PackedImages:
         return len(self.labels)
 
     def single_labels(self) -> NDArray[np.int64]:
-        """The labels [N] of images of one class each; of others, an error."""
-        if self.labels.ndim != 1:
-            raise UserError(
-                f"{self.path}: the images of {self.name} have several labels each, of {len(self.classes)} classes; "
-                "this needs one label an image: choose another dataset, or a method or evaluation that takes several"
-            )
-        return self.labels.astype(np.int64, copy=False)
+        """The labels [N] of images of one class each; of others, and of images without labels, an error."""
+        return single(self.labels, len(self.classes), self.path, self.name)
 
     def encoded(self, index: int) -> NDArray[np.uint8]:
         """The bytes of image ``index``'s file."""

@@ -1,10 +1,14 @@
-"""The evaluation views of a packed split, as a torch dataset."""
+"""The evaluation views of a packed split, as a torch dataset and in batches."""
+
+from collections.abc import Iterator
 
 from torch import Tensor
-from torch.utils.data import Dataset
+from torch.utils.data import DataLoader, Dataset
 
-from stages.datasets.augmentations import Augmentation
+from stages.architectures import Encoder
+from stages.datasets.augmentations import Augmentation, to_float
 from stages.datasets.packed import PackedImages
+from stages.progress import track
 
 
 class CenterViews(Dataset[Tensor]):
@@ -18,3 +22,13 @@ class CenterViews(Dataset[Tensor]):
 
     def __getitem__(self, index: int) -> Tensor:
         return self.augmentation.center(self.pack.image(index), self.interpolation)
+
+
+def center_views(
+    pack: PackedImages, augmentation: Augmentation, encoder: Encoder, *, batch_size: int, workers: int, title: str
+) -> Iterator[Tensor]:
+    """Yield all images in order, as ``encoder`` takes them: float32 [B, 3, size, size] in 0..1 on its device."""
+    views = CenterViews(pack, augmentation, encoder.contract.interpolation)
+    loader = DataLoader(views, batch_size=batch_size, num_workers=workers)
+    for images in track(loader, title, total=len(loader), unit="batches"):
+        yield to_float(images.to(encoder.mean.device))

@@ -3,6 +3,7 @@
 import dataclasses
 import math
 from collections.abc import Iterator, Sequence
+from typing import cast
 
 import numpy as np
 import torch
@@ -151,7 +152,7 @@ class Heads(Objective):
         return {False: embeddings, True: (F.normalize(embeddings, dim=1) - self.mean) * self.scale}
 
     def _all(self) -> list[Head]:
-        return [head for head in self.classifiers if isinstance(head, Head)]
+        return cast(list[Head], list(self.classifiers))
 
     def _learning(self) -> Iterator[tuple[int, Head]]:
         """The heads that are not done, with their numbers."""

@@ -16,6 +16,7 @@ from stages.architectures import Encoder
 from stages.artifacts.atomic import write_text
 from stages.artifacts.heads import save_heads
 from stages.artifacts.weights import NORMALISATIONS, EncoderCard, save_weights
+from stages.command_line import add_run_arguments
 from stages.datasets.packed import PackedImages
 from stages.errors import at_least
 from stages.training.batches import steps_per_epoch
@@ -48,16 +49,6 @@ def add_training_arguments(parser: argparse.ArgumentParser) -> None:
         "--history", type=Path, required=True, help="the CSV to write: loss, learning rate and speed per epoch"
     )
     add_run_arguments(parser)
-
-
-def add_run_arguments(parser: argparse.ArgumentParser) -> None:
-    """What says where and how to train, not what."""
-    parser.add_argument("--workers", type=int, default=0, help="processes that read images ahead (default: 0, none)")
-    parser.add_argument("--checkpoints", type=Path, required=True, help="folder for the state of an unfinished run")
-    parser.add_argument(
-        "--checkpoint-seconds", type=float, default=300, help="time between saved states (default: 300)"
-    )
-    parser.add_argument("--checkpoint-key", default="", help="go on only from a state saved under the same key")
 
 
 FILES = ("weights", "heads", "history")

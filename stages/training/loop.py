@@ -71,7 +71,8 @@ def train(
             epoch.add(_step(objective, optimizer, prepare, batch, run, step, rate), len(batch.indices))
             if (step + 1) % run.steps_per_epoch == 0:
                 history.append({"epoch": (step + 1) // run.steps_per_epoch, "learning_rate": rate, **epoch.row()})
-            if terminated or time.monotonic() - saved >= run.checkpoint_seconds:
+            # The last one too: what follows training, such as a probe's next run, may be broken off as well.
+            if terminated or step + 1 == run.steps or time.monotonic() - saved >= run.checkpoint_seconds:
                 run.checkpoint.save(_state(objective, optimizer, history, step + 1, epoch))
                 saved = time.monotonic()
             if terminated:

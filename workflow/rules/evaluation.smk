@@ -55,7 +55,7 @@ rule linear_probe:
         files=get_probe_flags,
         code=get_probe_code,
         image=get_image("torch"),
-        checkpoints="results/checkpoints/{encoder}--{dataset}-{evaluation}",
+        checkpoints="results/checkpoints/{encoder}--{dataset}--{evaluation}",
     shell:
         "OMP_NUM_THREADS={threads} python -m stages.linear_probe {params.options} {params.files}"
         " --name {wildcards.evaluation} --workers $(({resources.cpus_per_task} - 1))"
