@@ -292,6 +292,29 @@ REFUSALS = {
         {"source": "cars196", "size": 224, "augmentation": "crop-flip"},
         ["datasets.digits", "the key 'path' is missing", "stanford_cars/"],
     ),
+    "a source without a download and an empty folder": (
+        "datasets/digits",
+        {"source": "folder", "path": "", "size": 224, "augmentation": "crop-flip"},
+        ["datasets.digits.path: is empty", "folder has no download", "train/ and val/"],
+    ),
+    "supervised training on several labels an image": (
+        "datasets/digits/source",
+        "voc2007",
+        [
+            "encoders.supervised-mobilenet_v2: supervised of",
+            "needs images with one label each, but voc2007 has several",
+        ],
+    ),
+    "an evaluation with the name of a teacher's clusters": (
+        "evaluations/k1000",
+        {"evaluation": "cluster-alignment"},
+        ["evaluations", "'k1000'", "not k and a number"],
+    ),
+    "a picture of clusters that are not made": (
+        "evaluations/cluster-alignment",
+        {"encoders": ["untrained*"]},
+        ["cluster_pictures: teacher has no clusters on digits", "cluster-alignment"],
+    ),
     "a fraction that is no number": (
         "datasets/digits/train_fraction",
         "half",
@@ -337,11 +360,6 @@ REFUSALS = {
         {},
         ["evaluations.voc-classification", "on digits needs images with several labels each, but digits has one"],
     ),
-    "an evaluation by one label of images with several": (
-        "datasets/digits/source",
-        "voc2007",
-        ["evaluations.linear: linear of teacher on digits needs images with one label each, but voc2007 has several"],
-    ),
     "an evaluation of no encoder": (
         "evaluations/knn",
         {"encoders": ["techer*"]},
@@ -352,6 +370,31 @@ REFUSALS = {
     "a name with a slash": ("encoders/a\\b", {"pretrain": "simclr"}, ["encoders"]),
     "a text for a list": ("students/0/methods", "compress-1q", ["students.0.methods", "not of type 'array'"]),
 }
+
+
+def test_several_labels_an_image_and_another_datasets_clusters_are_refused() -> None:
+    voc = {"source": "voc2007", "size": 224, "augmentation": "crop-flip"}
+    more = edited("datasets/voc", voc)
+    with pytest.raises(ConfigError, match="linear of teacher on voc needs images with one label each, but voc2007"):
+        Experiment(edited("evaluations/linear", {"datasets": ["voc"]}, more))
+    other = edited("datasets/other", CONFIG["datasets"]["digits"])
+    with pytest.raises(ConfigError, match="cluster_pictures: teacher has no clusters on digits"):
+        Experiment(edited("evaluations/cluster-alignment", {"datasets": ["other"]}, other))
+
+
+@pytest.mark.parametrize("second", [{"teacher": "live"}, {"options": {"epochs": 3}}, {"augmentation": "crop-flip"}])
+def test_two_students_of_one_name_are_refused(second: dict[str, Any]) -> None:
+    """Of these, only one would be trained."""
+    first, *others = CONFIG["students"]
+    again = {**first, "methods": ["compress-1q"], "architectures": first["architectures"][:1], **second}
+    with pytest.raises(ConfigError, match=r"students\[1\]: another group has .*--compress-1q--seed0 already"):
+        Experiment({**CONFIG, "students": [first, again, *others]})
+
+
+def test_one_student_may_be_named_by_two_groups() -> None:
+    first = CONFIG["students"][0]
+    again = Experiment({**CONFIG, "students": [first, {**first, "methods": first["methods"][:1]}]})
+    assert again.encoders == Experiment({**CONFIG, "students": [first]}).encoders
 
 
 def test_a_live_teacher_has_no_clusters() -> None:

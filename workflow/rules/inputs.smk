@@ -309,7 +309,7 @@ def get_trained():
 def get_clustering(wildcards):
     """The clusters and the val images that a cluster picture shows."""
     dataset = get_encoder(wildcards).dataset
-    evaluation = experiment.evaluations_of("cluster-alignment")[0]
+    evaluation = experiment.pictured(wildcards.encoder)[0]
     return {
         "assignments": tracked(f"results/clusters/{wildcards.encoder}/{dataset}-{evaluation}.h5"),
         "images": get_pack(dataset, "val"),
@@ -319,3 +319,8 @@ def get_clustering(wildcards):
 def any_of(names):
     """A wildcard's constraint: one of these names, or nothing at all where there is none."""
     return "|".join(map(re.escape, names)) or r"(?!)"
+
+
+wildcard_constraints:
+    dataset=any_of(experiment.datasets),
+    evaluation=any_of(experiment.evaluations),
