@@ -299,12 +299,16 @@ def test_the_page_has_tables_links_and_what_was_not_run(tmp_path: Path, table: d
     (results / "tables/comparison.md").write_text("| everything |\n")
     results_page.main(
         [
-            *("--table", *(str(results / file) for file in ("tables/a.md", "tables/a.csv", "figures/a.png"))),
+            *(
+                "--table",
+                "50% | a\\b",
+                *(str(results / file) for file in ("tables/a.md", "tables/a.csv", "figures/a.png")),
+            ),
             *("--comparison", str(results / "tables/comparison.md"), str(results / "figures/clusters/b.png")),
             *("--page", str(results / "results.md")),
         ]
     )
     page = (results / "results.md").read_text()
-    assert "|50% \\|all|toy (100/20)|5|1|CC|" in squeezed(page)
+    assert "|50% \\|a\\\\b|toy (100/20)|5|1|CC|" in squeezed(page)
     assert re.findall(r"!\[.*?\]\((.*?)\)", page) == ["figures/a.png", "figures/clusters/b.png"]
     assert page.index(table["markdown"]) < page.index("figures/a.png") < page.index("| everything |")

@@ -59,6 +59,12 @@ class Table:
     note: str
     cells: tuple[Cell, ...]
 
+    @property
+    def heading(self) -> str:
+        """The title, or the paper's, or the name."""
+        theirs = json.loads(self.reported.entry).get("title") if self.reported else None
+        return self.title or theirs or self.name
+
 
 @dataclass(frozen=True)
 class Figure:

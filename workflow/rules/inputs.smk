@@ -277,14 +277,16 @@ def get_figure_options(wildcards):
     return commands.flags({"x": figure.x, "y": figure.y, "references": references})
 
 
+def get_common_figures():
+    """The figures of every experiment: curves only where something was trained."""
+    curves = ["results/figures/training-curves.png"] if get_trained() else []
+    pictures = [f"results/figures/clusters/{name}.png" for name in experiment.cluster_pictures]
+    return ["results/figures/comparison.png", *curves, *pictures]
+
+
 def get_sections():
     """The results page's tables, each with its figures, and the table of all, as `stages.results_page` takes them."""
-    figures = [
-        "comparison.png",
-        "training-curves.png",
-        *(f"clusters/{name}.png" for name in experiment.cluster_pictures),
-    ]
-    comparison = ["results/tables/comparison.md", *(f"results/figures/{figure}" for figure in figures)]
+    comparison = ["results/tables/comparison.md", *get_common_figures()]
     return " ".join(
         [
             *(commands.flags({"table": get_section(table)}) for table in experiment.tables),
@@ -294,7 +296,12 @@ def get_sections():
 
 
 def get_section(table):
-    return [f"results/tables/{table}.md", f"results/tables/{table}.csv", *get_figures_of(table)]
+    return [
+        experiment.tables[table].heading,
+        f"results/tables/{table}.md",
+        f"results/tables/{table}.csv",
+        *get_figures_of(table),
+    ]
 
 
 def get_histories(wildcards):
