@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from stages import compare, results_page
 from stages.artifacts.metrics import Metrics, write_metrics
 from stages.errors import UserError
+from stages.tables.notes import images
 from stages.tables.reported import Number, Place, read_reported
 from tests.conftest import assert_refused, card, program
 
@@ -270,6 +271,22 @@ def test_refuses_numbers_of_another_form(tmp_path: Path, numbers: object) -> Non
     path.write_text(yaml.safe_dump({"tables": {"table-1": {"numbers": numbers}}}))
     with pytest.raises(UserError, match=r"paper\.yaml: the numbers of table-1 cannot be read"):
         read_reported(path, "table-1")
+
+
+@pytest.mark.parametrize(
+    ("n", "text"),
+    [
+        ({"train": 10, "val": 5, "train_skipped": 1}, ", 10 train and 5 val images (1 more left out)"),
+        (
+            {"train": 10, "val": 5, "train_skipped": 1, "val_skipped": 2},
+            ", 10 train and 5 val images (3 more left out)",
+        ),
+        ({"train": 0, "val": 5}, ", 5 val images"),
+        ({"train": 0, "val": 0}, ""),
+    ],
+)
+def test_images_that_were_left_out_are_no_split(n: dict[str, int], text: str) -> None:
+    assert images(n) == text
 
 
 def test_refuses_an_unknown_table(paper: Path) -> None:

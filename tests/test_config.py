@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import yaml
-from experiment import commands
+from experiment import commands, tables
 from experiment.config import ConfigError, Experiment
 
 CONFIG = yaml.safe_load((Path(__file__).resolve().parents[1] / "config.yaml").read_text())
@@ -181,6 +181,28 @@ def test_a_paper_gives_its_table_and_no_other() -> None:
     assert (reported.file, reported.table) == ("workflow/papers/compress.yaml", "table-1")
     assert "Reg-BN" in reported.entry
     assert "Cars196" not in reported.entry
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("tables: {table-1: {title: A}}", "KeyError('numbers')"),
+        ("tables: {table-1: {numbers: {Ours: 3}}}", "AttributeError"),
+        ("tables: {table-1: {numbers: [1, 2]}}", "AttributeError"),
+        ("tables: [", "line 1"),
+        ("citation: {title: A}", "KeyError('tables')"),
+        ("", "TypeError"),
+    ],
+)
+def test_a_paper_that_cannot_be_read_is_refused_in_one_line(
+    text: str, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tables, "PAPERS", tmp_path)
+    (tmp_path / "mine.yaml").write_text(text)
+    with pytest.raises(ConfigError, match=r"tables\.mine\.reported: .*mine\.yaml cannot be read") as refusal:
+        Experiment(edited("tables/mine/reported", "mine/table-1", TABLED))
+    assert words in str(refusal.value)
+    assert "\n" not in str(refusal.value)
 
 
 TABLE_REFUSALS = {

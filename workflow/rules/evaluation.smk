@@ -1,7 +1,7 @@
 rule knn:
     input:
         unpack(get_embeddings),
-        subsets=get_subsets,
+        subsets=get_subset_files,
     output:
         metrics="results/metrics/{encoder}/{dataset}-{evaluation}.json",
     log:

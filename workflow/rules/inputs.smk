@@ -1,6 +1,5 @@
 # What the rules' inputs and parameters are: functions of the wildcards, over the checked config.
 
-import os
 import sys
 
 from experiment import commands, content, images, source
@@ -42,10 +41,11 @@ def get_source_options(wildcards):
 
 
 def get_source_content(wildcards):
-    """The fingerprint of the user's own images, for a source that reads a folder: of the part that it reads."""
-    folder = experiment.datasets[wildcards.dataset].options.get("path")
-    part = source.constant(get_source_module(wildcards), "FOLDER", ".")
-    return content.fingerprint(os.path.join(folder, part)) if folder else "of the package"
+    """The fingerprint of the user's own images, for a source that reads a folder: of the parts that it reads."""
+    options = experiment.datasets[wildcards.dataset].options
+    parts = source.constant(get_source_module(wildcards), "FOLDER", ".", options)
+    folder = options.get("path")
+    return content.fingerprint(folder, (parts,) if isinstance(parts, str) else parts) if folder else "of the package"
 
 
 def get_source_code(wildcards):
@@ -188,6 +188,10 @@ def get_subsets(wildcards):
     return [f"results/subsets/{wildcards.dataset}-{percent}.txt" for percent in percents if percent != 100]
 
 
+def get_subset_files(wildcards):
+    return [file for path in get_subsets(wildcards) for file in tracked(path)]
+
+
 def get_subset_flags(wildcards):
     return commands.flags({"subsets": get_subsets(wildcards)} if get_subsets(wildcards) else {})
 
@@ -204,7 +208,7 @@ def get_probed_files(wildcards):
 
 def get_probe_input(wildcards):
     files = {name: tracked(path) for name, path in get_probed_files(wildcards).items()}
-    return {**get_embeddings(wildcards), **files, "subsets": get_subsets(wildcards)}
+    return {**get_embeddings(wildcards), **files, "subsets": get_subset_files(wildcards)}
 
 
 def get_probe_flags(wildcards):
