@@ -1,4 +1,4 @@
-"""config.yaml, checked and spelled out: the datasets, encoders, students and evaluations of an experiment."""
+"""config.yaml, checked and spelled out: an experiment's datasets, encoders, evaluations, tables and figures."""
 
 import fnmatch
 import json
