@@ -157,7 +157,9 @@ def constant(module: str, name: str, default: T, options: Mapping[str, Any] | No
         if isinstance(node, ast.Assign) and any(isinstance(to, ast.Name) and to.id == name for to in node.targets):
             found = ast.literal_eval(node.value)
             if isinstance(found, dict):
-                found = found[next(value for value in (options or {}).values() if value in found)]
+                found = found[
+                    next(value for value in (options or {}).values() if isinstance(value, str) and value in found)
+                ]
             return cast("T", found)
     return default
 
