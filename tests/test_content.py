@@ -38,7 +38,7 @@ def test_dates_and_parts_that_are_not_there_do_not_count(folder: Path) -> None:
     before = fingerprint("train", "val")
     os.utime(folder / "train/a/1.png", (1, 1))
     assert fingerprint("train", "val", "nowhere") == before
-    (folder / "val/a/2.png").rename(folder / "train/2.png")
+    (folder / "val/a/2.png").rename(folder / "val/a/3.png")
     assert fingerprint("train", "val") != before
 
 
