@@ -24,17 +24,15 @@ help:
 run: .venv/installed ## Run the workflow on this machine, as config.yaml says
 	$(IN_VENV) snakemake --cores all
 
-# The page of each experiment's results, one below the other, its figures in a folder of their own.
+# What is in docs/ stays until all of it has run.
 papers-small: .venv/installed ## Run the papers' tables and figures in small, and write docs/results.md
-	rm -rf docs/results.md.part $(PAPERS:%=docs/figures/%)
+	@gathered=$$(mktemp -d) && trap 'rm -rf "$$gathered"' EXIT && \
 	for paper in $(PAPERS); do \
 	    $(IN_VENV) snakemake --cores all --configfile workflow/configs/small/$$paper.yaml && \
-	    sed "s|](figures/|](figures/$$paper/|; s|^# Results$$|# Results: $$paper|" results/results.md >> docs/results.md.part && \
-	    for figure in $$(grep -o '](figures/[^)]*' results/results.md | cut -d/ -f2-); do \
-	        install -D -m 644 "results/figures/$$figure" "docs/figures/$$paper/$$figure" || exit; \
-	    done || exit; \
-	done
-	mv docs/results.md.part docs/results.md
+	    PYTHONPATH=workflow $(IN_VENV) python -m experiment.gather \
+	        --name $$paper --page results/results.md --into "$$gathered" || exit; \
+	done && \
+	rm -rf $(PAPERS:%=docs/figures/%) && cp -r "$$gathered/." docs/
 
 plan: .venv/installed ## Show which data CONFIG needs and about how many GPU hours
 	PYTHONPATH=workflow $(IN_VENV) python -m experiment.plan --configfile $(CONFIG)

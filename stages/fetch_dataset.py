@@ -62,6 +62,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     common = read_options(Options, arguments)
     options = read_options(source.Options, arguments)
     if getattr(options, "path", None) == "":
+        if not hasattr(source, "download"):
+            raise UserError(
+                f"--path is empty, and {arguments.source} has no download; expected the folder that holds it"
+            )
         options = dataclasses.replace(options, path=str(source.download(options, arguments.downloads)))
     splits = {split: source.read(options, split) for split in ("train", "val")}
     require_same_classes(splits, arguments.name)

@@ -1,6 +1,6 @@
 """Gather an experiment's tables and figures on one page.
 
-    python -m stages.results_page --table results/tables/a.md results/tables/a.csv results/figures/a.png \\
+    python -m stages.results_page --table "Table A" results/tables/a.md results/tables/a.csv results/figures/a.png \\
         --comparison results/tables/comparison.md results/figures/comparison.png --page results/results.md
 
 The page begins with what was measured of each table, and what was not. It holds the tables and links to the figures,
@@ -25,9 +25,9 @@ Made by the workflow; each number's file is in `results/metrics`.
 
 def main(argv: Sequence[str] | None = None) -> None:
     parser = parser_of(__doc__)
-    words = ("MARKDOWN", "CSV FIGURE")
+    words = ("TITLE", "MARKDOWN CSV FIGURE")
     parser.add_argument(
-        "--table", type=Path, nargs="+", action="append", default=[], metavar=words, help="a table and its figures"
+        "--table", nargs="+", action="append", default=[], metavar=words, help="a table, what to call it, its figures"
     )
     parser.add_argument(
         "--comparison", type=Path, nargs="+", metavar=("MARKDOWN", "FIGURE"), help="the table of all, and its figures"
@@ -37,10 +37,11 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     from stages.artifacts.atomic import write_text
 
+    tables = [(title, [Path(file) for file in files]) for title, *files in arguments.table]
     blocks = [INTRODUCTION.rstrip("\n")]
-    if arguments.table:
-        blocks.append(overview(arguments.table))
-    for table, _, *figures in arguments.table:
+    if tables:
+        blocks.append(overview(tables))
+    for table, _, *figures in (files for _, files in tables):
         blocks += [table.read_text().rstrip("\n"), *_links(figures, arguments.page)]
     if arguments.comparison:
         table, *figures = arguments.comparison
@@ -53,20 +54,15 @@ def _links(figures: Sequence[Path], page: Path) -> Iterator[str]:
         yield f"![{figure.stem}]({Path(os.path.relpath(figure, page.parent)).as_posix()})"
 
 
-def overview(tables: Sequence[Sequence[Path]]) -> str:
-    """A row for each table: on what it was measured, and how much of it was not."""
+def overview(tables: Sequence[tuple[str, Sequence[Path]]]) -> str:
+    """A row for each table with its title: on what it was measured, and how much of it was not."""
     rows = []
-    for table, numbers, *_ in tables:
+    for title, (_, numbers, *_) in tables:
         with numbers.open(newline="") as file:
             cells = list(csv.DictReader(file))
-        rows.append((_heading(table), [Entry(text) for text in _summary(cells)]))
+        rows.append((title, [Entry(text) for text in _summary(cells)]))
     columns = ("measured on", "cells measured", "only reported", "rows not run")
     return markdown.table(Table(corner="table", spans=[], columns=columns, parts=[rows]))
-
-
-def _heading(table: Path) -> str:
-    first = table.read_text().splitlines()[0]
-    return first.removeprefix("## ").replace("\\", "") if first.startswith("## ") else table.stem
 
 
 def _summary(cells: Sequence[Mapping[str, str]]) -> tuple[str, ...]:

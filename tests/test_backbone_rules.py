@@ -1,8 +1,10 @@
-"""The rules of retrieval, layers and cost: whom they measure, and with what. Dry runs; stages have their own tests."""
+"""The rules of retrieval, layers and cost, and of what is shown: of whom, and with what."""
 
 import re
+from pathlib import Path
 
 import pytest
+import yaml
 
 from tests.project import TINY, Project
 
@@ -57,3 +59,24 @@ def test_only_a_students_cost_is_compared_with_its_teachers(commands: dict[str, 
     assert "--teacher results/encoders/teacher/weights.safetensors" in commands[f"{STUDENT}/numerals-cost"]
     assert "--teacher" not in commands["teacher/numerals-cost"]
     assert "--weights results/encoders/teacher/weights.safetensors" in commands["teacher/numerals-cost"]
+
+
+def test_downloads_alone_are_measured_without_curves_of_training(project: Project, tmp_path: Path) -> None:
+    public = {"public": {"fetch": "swav_100ep", "dataset": "numerals"}}
+    config = {**TINY, "encoders": public, "students": [], "cluster_pictures": [], "evaluations": {"knn": {}}}
+    (tmp_path / "public.yaml").write_text(yaml.safe_dump(config))
+    jobs = project.would_run("--configfile", str(tmp_path / "public.yaml"))
+    of_public = {"fetch_weights public", "embed public", "knn public knn"}
+    assert jobs == {"fetch_dataset", "tabulate", "plot_comparison", "results_page", *of_public}
+    figures = project.would_run("results/results.md", "--configfile", str(tmp_path / "public.yaml"))
+    assert figures == jobs
+
+
+def test_the_table_is_printed_only_where_it_is_what_was_asked_for(project: Project, tmp_path: Path) -> None:
+    """It may be that of another experiment otherwise."""
+    other = project.copy(tmp_path / "project")
+    (other.path / "results/tables").mkdir(parents=True)
+    (other.path / "results/tables/comparison.md").write_text("| an old table |")
+    done = other.snakemake("results/datasets/numerals/train.h5")
+    assert done.returncode == 0, done.stdout
+    assert "an old table" not in done.stdout

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from stages import compare, results_page
 from stages.artifacts.metrics import Metrics, write_metrics
 from stages.errors import UserError
+from stages.tables.notes import images
 from stages.tables.reported import Number, Place, read_reported
 from tests.conftest import assert_refused, card, program
 
@@ -272,6 +273,22 @@ def test_refuses_numbers_of_another_form(tmp_path: Path, numbers: object) -> Non
         read_reported(path, "table-1")
 
 
+@pytest.mark.parametrize(
+    ("n", "text"),
+    [
+        ({"train": 10, "val": 5, "train_skipped": 1}, ", 10 train and 5 val images (1 more left out)"),
+        (
+            {"train": 10, "val": 5, "train_skipped": 1, "val_skipped": 2},
+            ", 10 train and 5 val images (3 more left out)",
+        ),
+        ({"train": 0, "val": 5}, ", 5 val images"),
+        ({"train": 0, "val": 0}, ""),
+    ],
+)
+def test_images_that_were_left_out_are_no_split(n: dict[str, int], text: str) -> None:
+    assert images(n) == text
+
+
 def test_refuses_an_unknown_table(paper: Path) -> None:
     with pytest.raises(UserError, match="unknown table 'table-3': did you mean 'table-2'"):
         read_reported(paper, "table-3")
@@ -299,12 +316,16 @@ def test_the_page_has_tables_links_and_what_was_not_run(tmp_path: Path, table: d
     (results / "tables/comparison.md").write_text("| everything |\n")
     results_page.main(
         [
-            *("--table", *(str(results / file) for file in ("tables/a.md", "tables/a.csv", "figures/a.png"))),
+            *(
+                "--table",
+                "50% | a\\b",
+                *(str(results / file) for file in ("tables/a.md", "tables/a.csv", "figures/a.png")),
+            ),
             *("--comparison", str(results / "tables/comparison.md"), str(results / "figures/clusters/b.png")),
             *("--page", str(results / "results.md")),
         ]
     )
     page = (results / "results.md").read_text()
-    assert "|50% \\|all|toy (100/20)|5|1|CC|" in squeezed(page)
+    assert "|50% \\|a\\\\b|toy (100/20)|5|1|CC|" in squeezed(page)
     assert re.findall(r"!\[.*?\]\((.*?)\)", page) == ["figures/a.png", "figures/clusters/b.png"]
     assert page.index(table["markdown"]) < page.index("figures/a.png") < page.index("| everything |")

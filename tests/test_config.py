@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import yaml
-from experiment import commands
+from experiment import commands, tables
 from experiment.config import ConfigError, Experiment
 
 CONFIG = yaml.safe_load((Path(__file__).resolve().parents[1] / "config.yaml").read_text())
@@ -183,6 +183,28 @@ def test_a_paper_gives_its_table_and_no_other() -> None:
     assert "Cars196" not in reported.entry
 
 
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("tables: {table-1: {title: A}}", "KeyError('numbers')"),
+        ("tables: {table-1: {numbers: {Ours: 3}}}", "AttributeError"),
+        ("tables: {table-1: {numbers: [1, 2]}}", "AttributeError"),
+        ("tables: [", "line 1"),
+        ("citation: {title: A}", "KeyError('tables')"),
+        ("", "TypeError"),
+    ],
+)
+def test_a_paper_that_cannot_be_read_is_refused_in_one_line(
+    text: str, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tables, "PAPERS", tmp_path)
+    (tmp_path / "mine.yaml").write_text(text)
+    with pytest.raises(ConfigError, match=r"tables\.mine\.reported: .*mine\.yaml cannot be read") as refusal:
+        Experiment(edited("tables/mine/reported", "mine/table-1", TABLED))
+    assert words in str(refusal.value)
+    assert "\n" not in str(refusal.value)
+
+
 TABLE_REFUSALS = {
     "an unknown variable": ("rows", {"Ours": "{techer}"}, ["tables.mine.rows.Ours", "'techer'", "student, neighbours"]),
     "a row of no encoder": ("rows/Ours", "techer", ["tables.mine.rows.Ours", "did you mean 'teacher'"]),
@@ -292,6 +314,29 @@ REFUSALS = {
         {"source": "cars196", "size": 224, "augmentation": "crop-flip"},
         ["datasets.digits", "the key 'path' is missing", "stanford_cars/"],
     ),
+    "a source without a download and an empty folder": (
+        "datasets/digits",
+        {"source": "folder", "path": "", "size": 224, "augmentation": "crop-flip"},
+        ["datasets.digits.path: is empty", "folder has no download", "train/ and val/"],
+    ),
+    "supervised training on several labels an image": (
+        "datasets/digits/source",
+        "voc2007",
+        [
+            "encoders.supervised-mobilenet_v2: supervised of",
+            "needs images with one label each, but voc2007 has several",
+        ],
+    ),
+    "an evaluation with the name of a teacher's clusters": (
+        "evaluations/k1000",
+        {"evaluation": "cluster-alignment"},
+        ["evaluations", "'k1000'", "not k and a number"],
+    ),
+    "a picture of clusters that are not made": (
+        "evaluations/cluster-alignment",
+        {"encoders": ["untrained*"]},
+        ["cluster_pictures: teacher has no clusters on digits", "cluster-alignment"],
+    ),
     "a fraction that is no number": (
         "datasets/digits/train_fraction",
         "half",
@@ -337,11 +382,6 @@ REFUSALS = {
         {},
         ["evaluations.voc-classification", "on digits needs images with several labels each, but digits has one"],
     ),
-    "an evaluation by one label of images with several": (
-        "datasets/digits/source",
-        "voc2007",
-        ["evaluations.linear: linear of teacher on digits needs images with one label each, but voc2007 has several"],
-    ),
     "an evaluation of no encoder": (
         "evaluations/knn",
         {"encoders": ["techer*"]},
@@ -352,6 +392,31 @@ REFUSALS = {
     "a name with a slash": ("encoders/a\\b", {"pretrain": "simclr"}, ["encoders"]),
     "a text for a list": ("students/0/methods", "compress-1q", ["students.0.methods", "not of type 'array'"]),
 }
+
+
+def test_several_labels_an_image_and_another_datasets_clusters_are_refused() -> None:
+    voc = {"source": "voc2007", "size": 224, "augmentation": "crop-flip"}
+    more = edited("datasets/voc", voc)
+    with pytest.raises(ConfigError, match="linear of teacher on voc needs images with one label each, but voc2007"):
+        Experiment(edited("evaluations/linear", {"datasets": ["voc"]}, more))
+    other = edited("datasets/other", CONFIG["datasets"]["digits"])
+    with pytest.raises(ConfigError, match="cluster_pictures: teacher has no clusters on digits"):
+        Experiment(edited("evaluations/cluster-alignment", {"datasets": ["other"]}, other))
+
+
+@pytest.mark.parametrize("second", [{"teacher": "live"}, {"options": {"epochs": 3}}, {"augmentation": "crop-flip"}])
+def test_two_students_of_one_name_are_refused(second: dict[str, Any]) -> None:
+    """Of these, only one would be trained."""
+    first, *others = CONFIG["students"]
+    again = {**first, "methods": ["compress-1q"], "architectures": first["architectures"][:1], **second}
+    with pytest.raises(ConfigError, match=r"students\[1\]: another group has .*--compress-1q--seed0 already"):
+        Experiment({**CONFIG, "students": [first, again, *others]})
+
+
+def test_one_student_may_be_named_by_two_groups() -> None:
+    first = CONFIG["students"][0]
+    again = Experiment({**CONFIG, "students": [first, {**first, "methods": first["methods"][:1]}]})
+    assert again.encoders == Experiment({**CONFIG, "students": [first]}).encoders
 
 
 def test_a_live_teacher_has_no_clusters() -> None:

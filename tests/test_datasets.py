@@ -291,6 +291,13 @@ def test_a_class_that_one_split_alone_has_is_named(split: str, folder: Path, tmp
     assert not list(tmp_path.glob("*.h5*"))
 
 
+@pytest.mark.parametrize("source", ["folder", "cars196"])
+def test_a_source_without_a_download_needs_its_folder(source: str, tmp_path: Path) -> None:
+    packs = flags({"train": tmp_path / "train.h5", "val": tmp_path / "val.h5"})
+    with pytest.raises(UserError, match=f"--path is empty, and {source} has no download"):
+        fetch_dataset.main(["--source", source, "--name", "photos", "--path", "", *packs])
+
+
 @pytest.mark.parametrize("fault", FOLDER_FAULTS)
 def test_a_folder_with_a_fault_is_refused(fault: str, folder: Path, tmp_path: Path) -> None:
     break_it, where, message = FOLDER_FAULTS[fault]

@@ -1,7 +1,9 @@
-"""The documents say what the code says."""
+"""The documents and profiles say what the code says."""
 
+import re
 from pathlib import Path
 
+import yaml
 from experiment.document import document
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -9,3 +11,13 @@ ROOT = Path(__file__).resolve().parents[1]
 
 def test_the_config_page_is_made_from_the_schema_and_the_stages() -> None:
     assert (ROOT / "docs/config.md").read_text() == "\n".join(document()), "run `make docs`"
+
+
+def test_the_slurm_profile_gives_cores_to_every_rule_that_asks_for_them() -> None:
+    """Such a rule's stage reads images in as many processes; its default, one core, is for a single machine."""
+    rules = "\n".join(path.read_text() for path in sorted((ROOT / "workflow/rules").glob("*.smk")))
+    bodies = re.split(r"^rule (\w+):$", rules, flags=re.MULTILINE)[1:]
+    asking = {name for name, body in zip(bodies[::2], bodies[1::2], strict=True) if "cpus_per_task" in body}
+    given = yaml.safe_load((ROOT / "workflow/profiles/slurm/config.yaml").read_text())["set-resources"]
+    assert asking == {name for name, resources in given.items() if resources["cpus_per_task"] > 1}
+    assert "linear_probe" in asking

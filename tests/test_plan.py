@@ -1,5 +1,6 @@
 """What is said before a run: against torch's own count of multiply-adds, and against sums by hand."""
 
+import ast
 import copy
 from pathlib import Path
 from typing import Any
@@ -7,12 +8,13 @@ from typing import Any
 import pytest
 import torch
 import yaml
-from experiment import plan
+from experiment import plan, source
 from experiment.config import Experiment
 from torch.utils.flop_counter import FlopCounterMode
 
 from stages import architectures
 from stages.artifacts.weights import InputContract
+from stages.probing.presets import PRESETS
 from tests.project import TINY
 
 CONFIG: dict[str, Any] = {
@@ -99,10 +101,94 @@ def test_what_is_done_is_not_planned_and_what_ran_before_is_known(tmp_path: Path
 
 
 def test_images_in_a_folder_are_counted(tmp_path: Path) -> None:
-    for file in ("train/a/1.png", "train/b/2.png", "val/a/3.png"):
+    for file in ("train/a/1.png", "train/b/deeper/2.JPEG", "train/b/notes.txt", "train/3.gif", "val/a/3.png"):
         (tmp_path / "numerals" / file).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "numerals" / file).touch()
     assert plan.images_of(Experiment(TINY).datasets["numerals"]) == (2, 1)
+
+
+def test_images_are_counted_only_where_a_job_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A folder on a network may hold a million of them."""
+    experiment = Experiment(CONFIG)
+    for job in plan.jobs(experiment):
+        job.output.parent.mkdir(parents=True, exist_ok=True)
+        job.output.touch()
+
+    def images_of(_: object) -> tuple[float, float]:
+        raise AssertionError("counted")
+
+    monkeypatch.setattr(plan, "images_of", images_of)
+    assert "GPU hours" not in "\n".join(plan.plan(experiment))
+
+
+@pytest.mark.parametrize(
+    ("source", "options", "images"),
+    [
+        ("voc2007", {}, (5011, 4952)),
+        ("digits", {}, (1347, 450)),
+        ("stl10", {}, (5000, 8000)),
+        ("stl10", {"train_images": "unlabeled"}, (100_000, 8000)),
+        ("stl10", {"train_images": "train+unlabeled", "train_fraction": 0.5}, (52_500, 8000)),
+        ("cifar10", {}, (50_000, 10_000)),
+    ],
+)
+def test_a_source_says_how_many_images_it_has(source: str, options: Any, images: tuple[float, float]) -> None:
+    dataset = {"source": source, "size": 32, "augmentation": "crop-flip", **options}
+    encoders = {"e": {"pretrain": "untrained", "architecture": "resnet18", "dataset": "d"}}
+    evaluations = {"cost": {}}
+    experiment = Experiment({"datasets": {"d": dataset}, "encoders": encoders, "evaluations": evaluations})
+    assert plan.images_of(experiment.datasets["d"]) == images
+
+
+def test_every_source_but_a_folder_says_how_many_images_it_has() -> None:
+    silent = [
+        name
+        for name in source.plugins("stages.datasets.sources")
+        if not any(
+            isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "IMAGES"
+            for node in source.tree(source.plugin_module("stages.datasets.sources", name)).body
+        )
+    ]
+    assert silent == ["folder"]
+
+
+def test_the_presets_epochs_are_their_own() -> None:
+    assert plan.preset_epochs() == {name: preset.recipe.epochs for name, preset in PRESETS.items()}
+
+
+@pytest.mark.parametrize(
+    ("evaluation", "rule", "passes", "of_val"),
+    [
+        ({"evaluation": "linear"}, "linear_probe", 40, 0),
+        ({"evaluation": "linear", "presets": ["simdis"]}, "linear_probe", 80, 0),
+        ({"evaluation": "linear", "presets": ["compress", "moco"], "runs": 3}, "linear_probe", 300, 0),
+        ({"evaluation": "linear", "labels": [1, 10], "epochs": 50}, "linear_probe", 5.5, 0),
+        ({"evaluation": "layers"}, "layer_probe", 14, 1),
+    ],
+)
+def test_a_probe_on_augmented_images_sees_them_so_often(evaluation: Any, rule: str, passes: float, of_val: int) -> None:
+    config = {**CONFIG, "students": [], "evaluations": {"probe": evaluation}}
+    work = {(job.rule, job.name): job.work for job in plan.jobs(Experiment(config))}
+    images = passes * 1_281_167 + of_val * 50_000
+    assert work[rule, "public/imagenet-probe"] == pytest.approx(images * 4.089e9)
+
+
+@pytest.mark.parametrize(
+    ("evaluation", "embedded"), [("linear", True), ("retrieval", True), ("layers", False), ("cost", False)]
+)
+def test_embeddings_are_made_for_what_reads_them(evaluation: str, embedded: bool) -> None:
+    config = {**CONFIG, "students": [], "evaluations": {evaluation: {}}}
+    assert any(job.rule == "embed" for job in plan.jobs(Experiment(config))) == embedded
+
+
+@pytest.mark.parametrize("text", ["datasets: [", "datasets: {}\n\tencoders: 3"])
+def test_a_config_that_is_no_yaml_ends_in_one_line(text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "mine.yaml").write_text(text)
+    monkeypatch.setattr("sys.argv", ["plan", "--configfile", "mine.yaml"])
+    with pytest.raises(SystemExit) as end:
+        plan.main()
+    assert str(end.value).startswith("error: config mine.yaml: ")
+    assert "\n" not in str(end.value)
 
 
 def test_the_plan_of_a_config_file_is_printed(

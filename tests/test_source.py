@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from experiment import commands, content, images, source
+from experiment import commands, images, source
 
 from stages.command_line import add_options, parser_of, read_options
 
@@ -130,21 +130,27 @@ def test_options_as_flags_come_back_the_same(module: str) -> None:
     assert read_options(declared, parser.parse_args(shlex.split(commands.flags(values)))) == declared(**values)
 
 
-def test_a_folder_is_known_by_its_content_not_by_dates(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import os
+@pytest.mark.parametrize(
+    ("name", "options", "parts"),
+    [
+        ("folder", {}, ("train", "val")),
+        ("cub200", {}, "CUB_200_2011"),
+        ("imagenette", {"path": "p", "variant": "160px"}, "imagenette2-160"),
+        ("places365", {"path": "p", "variant": "large"}, "data_large_standard"),
+        ("places365", {"path": "p", "variant": "small"}, "val_256"),
+    ],
+)
+def test_a_source_says_what_it_reads_of_its_folder(name: str, options: dict[str, Any], parts: Any) -> None:
+    found = source.constant(source.plugin_module("stages.datasets.sources", name), "FOLDER", ".", options)
+    assert parts == found or parts in found
 
-    monkeypatch.chdir(tmp_path)
-    image = tmp_path / "images/a/1.png"
-    image.parent.mkdir(parents=True)
-    image.write_bytes(b"one")
-    first = content.fingerprint("images")
-    os.utime(image, (1, 1))
-    assert content.fingerprint("images") == first
-    image.write_bytes(b"two")
-    second = content.fingerprint("images")
-    assert second != first
-    image.rename(image.with_name("2.png"))
-    assert content.fingerprint("images") not in (first, second)
+
+def test_every_source_with_a_folder_says_what_it_reads_of_it() -> None:
+    for module in (
+        source.plugin_module("stages.datasets.sources", n) for n in source.plugins("stages.datasets.sources")
+    ):
+        defaults = {option.name: option.default for option in source.options(module).values()}
+        assert ("path" in defaults) == (source.constant(module, "FOLDER", "", defaults) != ""), module
 
 
 def test_an_image_is_known_by_its_recipe_not_by_its_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -53,6 +53,10 @@ def test_a_known_subset_is_the_same_on_every_machine(digits: SimpleNamespace, tm
     assert len(rows) == 136
     assert hashlib.sha256("\n".join(rows).encode()).hexdigest() == DIGITS_10
     found = read_subset(path)
+    # Larger ones than this are compared by their digest.
+    assert (
+        path.with_name("digits-10.txt.sha256").read_text().split()[0] == hashlib.sha256(path.read_bytes()).hexdigest()
+    )
     pack = read_pack(digits.train)
     assert (found.dataset, found.fingerprint, found.percent, found.seed) == ("digits", pack.fingerprint, 10, "0")
     assert np.bincount(pack.labels[found.rows]).tolist() == [

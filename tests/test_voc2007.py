@@ -120,7 +120,7 @@ BOMB = "".join(f'<!ENTITY e{n} "{f"&e{n - 1};" * 10 if n else "x" * 100}">' for 
         (lambda root: replaced(root, XML, "<xmin>", "<xmin>nan</xmin><xmin>"), (XML, "object 1", "the bus's box nan")),
         (lambda root: replaced(root, XML, "<xmin>", "<xmin>left "), (XML, "object 1", "xmin is 'left", "a number")),
         (lambda root: replaced(root, XML, "<difficult>0</difficult>", ""), (XML, "object 1", "has no difficult")),
-        (lambda root: (root / "JPEGImages/000001.jpg").write_bytes(b"none"), ("000001.jpg", "not a readable image")),
+        (lambda root: (root / "JPEGImages/000001.jpg").write_bytes(b"none"), ("000001.jpg", "do not decode")),
         (
             lambda root: replaced(root, XML, "<annotation>", f"<!DOCTYPE a [{BOMB}]><annotation>&e9;"),
             (XML, "line 1", "amplification"),
@@ -144,6 +144,22 @@ def test_what_is_wrong_is_named_and_nothing_is_written(
         assert part in str(error.value)
     assert "\n" not in str(error.value)
     assert not list(tmp_path.glob("*.h5*"))
+
+
+def test_a_broken_image_may_be_left_out_with_its_boxes(tmp_path: Path) -> None:
+    source = write_voc(tmp_path / "source", drawn(0, 4), drawn(1, 2))
+    (source / ROOT / "JPEGImages/000002.jpg").write_bytes(b"none")
+    paths = {"train": tmp_path / "train.h5", "val": tmp_path / "val.h5"}
+    fetch_dataset.main(flags({"source": "voc2007", "path": source, "name": "voc", "skip_corrupt": 1, **paths}))
+    pack, whole = (
+        read_pack(paths["train"]),
+        read_pack(packed(write_voc(tmp_path / "w", drawn(0, 4), drawn(1, 1)), tmp_path).train),
+    )
+    assert (len(pack), pack.skipped) == (3, 1)
+    assert pack.boxes is not None
+    assert whole.boxes is not None
+    rows = [whole.boxes.corners[slice(*whole.boxes.offsets[image : image + 2])] for image in (0, 2, 3)]
+    np.testing.assert_array_equal(pack.boxes.corners, np.concatenate(rows))
 
 
 def test_a_path_without_the_dataset_is_refused(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from stages.artifacts.atomic import write_text
+from stages.artifacts.atomic import atomic_with_digest
 from stages.artifacts.embeddings import Embeddings
 from stages.errors import UserError
 
@@ -47,7 +47,8 @@ def write_subset(path: Path, subset: Subset) -> None:
         "images": len(subset.rows),
     }
     comments = (f"# {key}: {value}" for key, value in facts.items())
-    write_text(path, "\n".join([*comments, *map(str, subset.rows.tolist()), ""]))
+    with atomic_with_digest(path) as temporary:
+        temporary.write_text("\n".join([*comments, *map(str, subset.rows.tolist()), ""]))
 
 
 def read_subset(path: Path) -> Subset:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from stages.datasets.archives import Archive, unpacked
 from stages.datasets.encoded import split_of_arrays
-from stages.datasets.layouts import reading, require
+from stages.datasets.layouts import reading, require_entries
 from stages.datasets.sources import Split
 
 if TYPE_CHECKING:
@@ -19,7 +19,9 @@ def download(dataset: "type[CIFAR10]", place: Path) -> Path:
 def read(dataset: "type[CIFAR10]", folder: Path, split: str) -> Split:
     """The split, the official test images as val, in the class's order, as PNG files of 32 x 32 pixels."""
     files = [name for name, _ in (*dataset.train_list, *dataset.test_list)]
-    require(folder, [f"{dataset.base_folder}/{name}" for name in (*files, dataset.meta["filename"])], dataset.url)
+    require_entries(
+        folder, [f"{dataset.base_folder}/{name}" for name in (*files, dataset.meta["filename"])], dataset.url
+    )
     with reading(folder / dataset.base_folder, dataset.url):
         images = dataset(folder, train=split == "train")
     return split_of_arrays(images.classes, images.data, images.targets)

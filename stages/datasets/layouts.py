@@ -7,7 +7,7 @@ from pathlib import Path
 from stages.errors import UserError
 
 
-def require(folder: Path, entries: Iterable[str], whence: str) -> None:
+def require_entries(folder: Path, entries: Iterable[str], whence: str) -> None:
     """Raise the error for the first of the files and folders ``entries`` that ``folder`` lacks; ``whence`` has them."""
     for entry in entries:
         if not (folder / entry).exists():

@@ -39,6 +39,8 @@ def repeats(cells: Sequence["Cell"]) -> str:
 
 
 def images(n: Mapping[str, int]) -> str:
-    """As in ", 100 train and 20 val images"; nothing of what needs none."""
-    counts = " and ".join(f"{count} {split}" for split, count in n.items() if count)
-    return f", {counts} images" if counts else ""
+    """As in ", 100 train and 20 val images (1 more left out)"; nothing of what needs none."""
+    counts = " and ".join(f"{n[split]} {split}" for split in ("train", "val") if n.get(split))
+    skipped = sum(n.get(f"{split}_skipped", 0) for split in ("train", "val"))
+    left_out = f" ({skipped} more left out)" if skipped else ""
+    return f", {counts} images{left_out}" if counts else ""

@@ -1,4 +1,4 @@
-"""config.yaml, checked and spelled out: the datasets, encoders, students and evaluations of an experiment."""
+"""config.yaml, checked and spelled out: an experiment's datasets, encoders, evaluations, tables and figures."""
 
 import fnmatch
 import json
@@ -12,9 +12,7 @@ import yaml
 from jsonschema import Draft202012Validator
 
 from experiment import source
-from experiment.errors import ConfigError
-from experiment.errors import require as _require
-from experiment.errors import unknown as _unknown
+from experiment.errors import ConfigError, require, unknown
 from experiment.tables import Figure, Table, figures_of, tables_of
 
 SCHEMA = Path(__file__).resolve().parents[1] / "schemas" / "config.schema.yaml"
@@ -37,10 +35,10 @@ EVALUATIONS = {
 """The evaluations that have rules of their own, each with the stage whose options it takes."""
 
 LABELS = {
-    **dict.fromkeys(("linear", "knn", "cluster-alignment", "retrieval", "layers"), "one"),
+    **dict.fromkeys(("linear", "knn", "cluster-alignment", "retrieval", "layers", "supervised"), "one"),
     **dict.fromkeys(("voc-classification", "voc-detection"), "several"),
 }
-"""How many labels an image an evaluation needs, for those that mind. Boxes come with several."""
+"""How many labels an image an evaluation or a pretraining method needs, if it minds. Boxes come with several."""
 
 
 @dataclass(frozen=True)
@@ -169,18 +167,23 @@ class Experiment:
         known = {*self.encoders, *(name for _, group in groups for name in _all_names_of(group, methods))}
         for where, group in groups:
             for encoder in self._group(where, group, methods, known):
+                _refuse_another(where, encoder, self.encoders)
                 self.encoders[encoder.name] = encoder
         for where, group in groups:
             for name in _names_of(group):
                 self._require_heads(where, self.student(name))
         self.evaluations = {name: self._evaluation(name, entry or {}) for name, entry in config["evaluations"].items()}
-        for measurement in self.measurements:
-            self._check_labels(measurement)
+        for m in self.measurements:
+            kind, dataset = self.evaluations[m.evaluation].base, self.datasets[m.dataset]
+            _check_labels(f"evaluations.{m.evaluation}", kind, m.encoder, dataset)
         self.cluster_pictures = list(config.get("cluster_pictures", []))
         for name in self.cluster_pictures:
-            _require("cluster_pictures", "encoder", name, self.encoders)
-        if self.cluster_pictures and not self.evaluations_of("cluster-alignment"):
-            raise ConfigError("cluster_pictures: needs an evaluation of the kind cluster-alignment")
+            require("cluster_pictures", "encoder", name, self.encoders)
+            if not self.pictured(name):
+                raise ConfigError(
+                    f"cluster_pictures: {name} has no clusters on {self.encoders[name].dataset}; expected encoders "
+                    "that an evaluation of the kind cluster-alignment measures on their own dataset"
+                )
         self.tables: dict[str, Table] = tables_of(config, self)
         self.figures: dict[str, Figure] = figures_of(config, self.tables)
         self.containers: Mapping[str, str] = config.get("containers", {})
@@ -198,6 +201,15 @@ class Experiment:
             for evaluation in self.evaluations.values()
             if any(fnmatch.fnmatchcase(encoder.name, pattern) for pattern in evaluation.encoders)
             for dataset in evaluation.datasets or (encoder.dataset,)
+        ]
+
+    def pictured(self, encoder: str) -> list[str]:
+        """The evaluations that cluster an encoder's own dataset."""
+        own, kinds = self.encoders[encoder].dataset, self.evaluations_of("cluster-alignment")
+        return [
+            m.evaluation
+            for m in self.measurements
+            if (m.encoder, m.dataset) == (encoder, own) and m.evaluation in kinds
         ]
 
     @property
@@ -229,7 +241,7 @@ class Experiment:
 
     def _without_teacher(self, name: str, entry: Mapping[str, Any]) -> Pretrained | Fetched:
         where = f"encoders.{name}"
-        _require(f"{where}.dataset", "dataset", entry["dataset"], self.datasets)
+        require(f"{where}.dataset", "dataset", entry["dataset"], self.datasets)
         if ("pretrain" in entry) == ("fetch" in entry):
             raise ConfigError(f"{where}: expected one of the keys pretrain and fetch, found {', '.join(entry)}")
         return self._fetched(where, name, entry) if "fetch" in entry else self._pretrained(where, name, entry)
@@ -237,9 +249,9 @@ class Experiment:
     def _fetched(self, where: str, name: str, entry: Mapping[str, Any]) -> Fetched:
         for key in entry:
             if key not in ("fetch", "dataset"):
-                raise ConfigError(f"{where}: {_unknown('key', key, ('fetch', 'dataset'))}")
+                raise ConfigError(f"{where}: {unknown('key', key, ('fetch', 'dataset'))}")
         catalogue = tomllib.loads(CATALOGUE.read_text())
-        _require(f"{where}.fetch", "checkpoint", entry["fetch"], catalogue)
+        require(f"{where}.fetch", "checkpoint", entry["fetch"], catalogue)
         table = catalogue[entry["fetch"]]
         return Fetched(name, entry["fetch"], table["architecture"], entry["dataset"], json.dumps(table, sort_keys=True))
 
@@ -248,7 +260,8 @@ class Experiment:
             raise ConfigError(f"{where}: the key 'architecture' is missing (such as resnet18 or mobilenet_v2)")
         _check_architecture(f"{where}.architecture", entry["architecture"])
         method = entry["pretrain"]
-        _require(f"{where}.pretrain", "pretraining method", method, source.plugins("stages.pretraining"))
+        require(f"{where}.pretrain", "pretraining method", method, source.plugins("stages.pretraining"))
+        _check_labels(where, method, name, self.datasets[entry["dataset"]])
         fixed = {"pretrain", "architecture", "dataset", "augmentation", "normalisation", "seed"}
         return Pretrained(
             name=name,
@@ -264,7 +277,7 @@ class Experiment:
     def _augmentation(self, where: str, entry: Mapping[str, Any]) -> str:
         """The entry's own augmentation, or its dataset's."""
         name = entry.get("augmentation", self.datasets[entry["dataset"]].augmentation)
-        _require(f"{where}.augmentation", "augmentation", name, source.plugins("stages.datasets.augmentations"))
+        require(f"{where}.augmentation", "augmentation", name, source.plugins("stages.datasets.augmentations"))
         return str(name)
 
     def _group(
@@ -274,16 +287,16 @@ class Experiment:
         for architecture in group["architectures"]:
             _check_architecture(f"{where}.architectures", architecture)
         for label in group["methods"]:
-            _require(f"{where}.methods", "method", label, [*source.plugins("stages.distillation"), *methods])
+            require(f"{where}.methods", "method", label, [*source.plugins("stages.distillation"), *methods])
             method = _method_of(label, methods)
-            _require(f"methods.{label}.method", "method", method, source.plugins("stages.distillation"))
+            require(f"methods.{label}.method", "method", method, source.plugins("stages.distillation"))
         online = _is_online(where, group, methods)
         for teacher in group["teachers"]:
             if online:
                 _check_architecture(f"{where}.teachers: {group['methods'][0]} trains them along", teacher)
             else:
                 others = [other for other in known if not other.startswith(f"{teacher}--")]
-                _require(f"{where}.teachers", "encoder", teacher, others)
+                require(f"{where}.teachers", "encoder", teacher, others)
         for name, (teacher, architecture, label, seed) in _names_of(group).items():
             method = _method_of(label, methods)
             module = source.plugin_module("stages.distillation", method)
@@ -291,7 +304,7 @@ class Experiment:
             shared = _given(f"{where}.options", module, group.get("options", {}))
             options = _options(f"methods.{label}", module, {**shared, **variant})
             dataset = group["dataset"]
-            _require(f"{where}.dataset", "dataset", dataset, self.datasets)
+            require(f"{where}.dataset", "dataset", dataset, self.datasets)
             if online:
                 teacher_name = f"{name}{TEACHER_SUFFIX}"
                 yield OnlineTeacher(teacher_name, name, method, teacher, dataset, options)
@@ -313,15 +326,15 @@ class Experiment:
     def _evaluation(self, name: str, entry: Mapping[str, Any]) -> Evaluation:
         where = f"evaluations.{name}"
         base = entry.get("evaluation", name)
-        _require(where, "evaluation", base, EVALUATIONS)
+        require(where, "evaluation", base, EVALUATIONS)
         if "augmentation" in entry:
             names = source.plugins("stages.datasets.augmentations")
-            _require(f"{where}.augmentation", "augmentation", entry["augmentation"], names)
+            require(f"{where}.augmentation", "augmentation", entry["augmentation"], names)
         for dataset in entry.get("datasets", []):
-            _require(f"{where}.datasets", "dataset", dataset, self.datasets)
+            require(f"{where}.datasets", "dataset", dataset, self.datasets)
         for pattern in entry.get("encoders", []):
             if not fnmatch.filter(self.encoders, pattern):
-                raise ConfigError(f"{where}.encoders: {_unknown('encoder', pattern, self.encoders)}")
+                raise ConfigError(f"{where}.encoders: {unknown('encoder', pattern, self.encoders)}")
         return Evaluation(
             name=name,
             base=base,
@@ -330,25 +343,13 @@ class Experiment:
             options=_options(where, EVALUATIONS[base], entry, {"evaluation", "datasets", "encoders"}),
         )
 
-    def _check_labels(self, measurement: Measurement) -> None:
-        """Refuse, before anything runs, an evaluation on images whose labels it cannot read."""
-        kind, dataset = self.evaluations[measurement.evaluation].base, self.datasets[measurement.dataset]
-        found = source.constant(source.plugin_module("stages.datasets.sources", dataset.source), "LABELS", "one")
-        needed = LABELS.get(kind, found)
-        if found != needed:
-            raise ConfigError(
-                f"evaluations.{measurement.evaluation}: {kind} of {measurement.encoder} on {dataset.name} needs images "
-                f"with {needed} label{'s' if needed == 'several' else ''} each, but {dataset.source} has {found}; name "
-                "other datasets or encoders"
-            )
-
     def _require_heads(self, where: str, student: Student) -> None:
         """Not every teacher's training leaves, beside the encoder, the heads that the student learns from."""
         teacher = self.encoders[student.teacher]
         left = _heads_left_by(teacher)
         # What a public checkpoint holds beside the backbone is for the stage that reads it to find out.
-        unknown = isinstance(teacher, Fetched) and student.heads == "projector"
-        if unknown or student.heads in ("", *left):
+        untold = isinstance(teacher, Fetched) and student.heads == "projector"
+        if untold or student.heads in ("", *left):
             return
         how = "is a student" if isinstance(teacher, Student) else "was fetched"
         if isinstance(teacher, Pretrained):
@@ -361,6 +362,27 @@ class Experiment:
         raise ConfigError(
             f"{where}.teachers: teacher {teacher.name} {how}; {student.label} needs a teacher pretrained by "
             f"{' or '.join(leave)}{instead}"
+        )
+
+
+def _check_labels(where: str, kind: str, encoder: str, dataset: Dataset) -> None:
+    """Refuse, before anything runs, an evaluation of or a training on images whose labels it cannot read."""
+    found = source.constant(source.plugin_module("stages.datasets.sources", dataset.source), "LABELS", "one")
+    needed = LABELS.get(kind, found)
+    if found != needed:
+        raise ConfigError(
+            f"{where}: {kind} of {encoder} on {dataset.name} needs images with {needed} "
+            f"label{'s' if needed == 'several' else ''} each, but {dataset.source} has {found}; name other datasets or "
+            "encoders"
+        )
+
+
+def _refuse_another(where: str, encoder: Encoder, encoders: Mapping[str, Encoder]) -> None:
+    """Two groups may name one student, but not two of one name: of these, only one would be trained."""
+    if encoders.get(encoder.name, encoder) != encoder:
+        raise ConfigError(
+            f"{where}: another group has a student {encoder.name} already, with other settings; expected one of each "
+            "name: give one of them a variant of its own under methods"
         )
 
 
@@ -444,8 +466,8 @@ def _names_of(group: Mapping[str, Any]) -> dict[str, tuple[str, str, str, int]]:
 
 def _dataset(name: str, entry: Mapping[str, Any]) -> Dataset:
     where = f"datasets.{name}"
-    _require(f"{where}.source", "dataset source", entry["source"], source.plugins("stages.datasets.sources"))
-    _require(
+    require(f"{where}.source", "dataset source", entry["source"], source.plugins("stages.datasets.sources"))
+    require(
         f"{where}.augmentation", "augmentation", entry["augmentation"], source.plugins("stages.datasets.augmentations")
     )
     module = source.plugin_module("stages.datasets.sources", entry["source"])
@@ -454,6 +476,9 @@ def _dataset(name: str, entry: Mapping[str, Any]) -> Dataset:
         **_options(where, module, entry, {*fixed, *source.options(PACKING)}),
         **_options(where, PACKING, entry, {*fixed, *source.options(module)}),
     }
+    if options.get("path") == "" and not source.defines(module, "download"):
+        text = source.options(module)["path"].help
+        raise ConfigError(f"{where}.path: is empty, and {entry['source']} has no download; expected {text}")
     return Dataset(
         name=name,
         source=entry["source"],
@@ -481,7 +506,7 @@ def _given(where: str, module: str, values: Mapping[str, Any], fixed: Iterable[s
     known = source.options(module)
     for key, value in values.items():
         if key not in known:
-            raise ConfigError(f"{where}: {_unknown('key', key, [*known, *fixed])}")
+            raise ConfigError(f"{where}: {unknown('key', key, [*known, *fixed])}")
         if not known[key].accepts(value):
             raise ConfigError(f"{where}.{key}: expected {known[key].expected}, got {value!r} ({known[key].help})")
     return dict(values)
@@ -490,7 +515,7 @@ def _given(where: str, module: str, values: Mapping[str, Any], fixed: Iterable[s
 def _check_architecture(where: str, name: str) -> None:
     families = source.plugins("stages.architectures")
     if source.architecture_family(name) not in families:
-        raise ConfigError(f"{where}: {_unknown('architecture', name, families)}, each with its variant, as in resnet18")
+        raise ConfigError(f"{where}: {unknown('architecture', name, families)}, each with its variant, as in resnet18")
 
 
 def _check_schema(config: Mapping[str, Any]) -> None:
@@ -505,9 +530,9 @@ def _schema_message(error: Any) -> str:
     if error.validator == "additionalProperties":
         known = error.schema["properties"]
         odd = next(key for key in error.instance if key not in known)
-        return f"{where}: {_unknown('key', odd, known)}"
+        return f"{where}: {unknown('key', odd, known)}"
     if error.validator == "enum":
-        return f"{where}: {_unknown('value', error.instance, error.validator_value)} ({error.schema['description']})"
+        return f"{where}: {unknown('value', error.instance, error.validator_value)} ({error.schema['description']})"
     if error.validator == "required":
         missing = next(key for key in error.validator_value if key not in error.instance)
         text = error.schema["properties"][missing].get("description", "")

@@ -3,6 +3,7 @@
 Bytes are read once: a file of the size and date that were seen before is known by the digest that was taken then.
 """
 
+import functools
 import hashlib
 import json
 import os
@@ -12,18 +13,22 @@ from pathlib import Path
 MEMORY = Path(".snakemake") / "distillery" / "content.json"
 
 
-def fingerprint(folder: str) -> str:
-    """A digest of all files under ``folder``; of a folder that is not there, the empty one, and its stage complains."""
+@functools.cache
+def fingerprint(folder: str, parts: tuple[str, ...] = (".",)) -> str:
+    """A digest of the files and folders ``parts`` of ``folder``, taken once a run.
+
+    Of what is not there, the empty one, and its stage complains.
+    """
     seen = json.loads(MEMORY.read_text()) if MEMORY.exists() else {}
-    digests = {path: _digest(path, status, seen) for path, status in _files(folder)}
+    digests = {path: _digest(path, status, seen) for part in parts for path, status in _files(Path(folder, part))}
     if any(seen.get(path) != digest for path, digest in digests.items()):
         _remember({**seen, **digests})
     lines = (f"{os.path.relpath(path, folder)} {digest[-1]}" for path, digest in sorted(digests.items()))
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
 
 
-def _files(folder: str) -> Iterator[tuple[str, os.stat_result]]:
-    for path in Path(folder).rglob("*"):
+def _files(part: Path) -> Iterator[tuple[str, os.stat_result]]:
+    for path in (part, *part.rglob("*")):
         if path.is_file():
             yield str(path), path.stat()
 

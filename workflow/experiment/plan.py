@@ -6,16 +6,17 @@ PYTHONPATH=workflow python -m experiment.plan --configfile config.yaml
 import argparse
 import ast
 import csv
+import functools
 import re
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import yaml
 
 from experiment import source
-from experiment.config import Dataset, Experiment, Fetched, Student
+from experiment.config import Dataset, Evaluation, Experiment, Fetched, Student
 from experiment.errors import ConfigError
 
 SUSTAINED = 10e12
@@ -54,21 +55,41 @@ PASSES = {
 }
 """The views of an image, in whole images, that a method trains on, and that its averaged network sees besides."""
 
+EMBEDDED = ("linear", "knn", "cluster-alignment", "retrieval", "voc-classification")
+"""The kinds of evaluation that take embeddings; linear's augmented views are of the train images alone."""
+
 TEACHER_PASSES = {"weights": 1, "networks": 2 * 2, "online": 2 * TRAINING + 2}
 """The forward passes of a teacher for each image, by what a student learns from; of a cached one there are none."""
-
-PROBE_EPOCHS = {"compress": 40, "byol": 80}
-"""Of a linear evaluation that leaves them to its preset, by the preset; those of others are 100."""
 
 
 @dataclass(frozen=True)
 class Job:
-    """``output`` tells whether it is done; ``work`` are its multiply-adds, None where the architecture is unknown."""
+    """``output`` tells whether it is done; ``train`` and ``val`` are the multiply-adds for each image of the split.
+
+    ``train`` is None where the architecture is unknown.
+    """
 
     rule: str
     name: str
     output: Path
-    work: float | None
+    dataset: Dataset
+    train: float | None
+    val: float = 0
+
+    @property
+    def work(self) -> float | None:
+        """The multiply-adds of the whole job. Images of a folder are counted only when they are asked for."""
+        if self.train is None:
+            return None
+        train, val = images_of(self.dataset)
+        return train * self.train + val * self.val
+
+    @property
+    def seconds(self) -> float | None:
+        """What it took the last time or, as far as it is known, should take."""
+        recorded = self.recorded
+        work = None if recorded else self.work
+        return work / SUSTAINED if work is not None else recorded
 
     @property
     def recorded(self) -> float | None:
@@ -103,7 +124,7 @@ def _data(dataset: Dataset) -> Iterator[str]:
         return
     folder = dataset.options.get("path")
     if folder:
-        size = "" if _said(dataset.source) else f" (taken to be as large as ImageNet: {IMAGENET[0]:,} train images)"
+        size = "" if _images(dataset) else f" (taken to be as large as ImageNet: {IMAGENET[0]:,} train images)"
         there = "is there" if Path(folder).is_dir() else f"IS NOT THERE{size}"
         yield f"{dataset.name}: source {dataset.source}, from the folder {folder}, which {there}"
     elif "path" in dataset.options:
@@ -114,13 +135,18 @@ def _data(dataset: Dataset) -> Iterator[str]:
 
 def _hours(waiting: list[Job]) -> Iterator[str]:
     """A line a rule, the sum, and what was not counted."""
-    seconds = {job: job.recorded if job.work is None else job.recorded or job.work / SUSTAINED for job in waiting}
-    for rule in dict.fromkeys(job.rule for job in waiting):
-        these = [job for job in waiting if job.rule == rule]
-        yield f"{rule}: {len(these)} job{'s' * (len(these) > 1)}, {_shown(sum(seconds[job] or 0 for job in these))}"
-    unknown = sum(each is None for each in seconds.values())
-    without = f" and {unknown} jobs of architectures whose cost is not known here" if unknown else ""
-    yield f"in all: {_shown(sum(filter(None, seconds.values())))}, without k-means, neighbours and fine-tuning{without}"
+    rules: dict[str, list[float | None]] = {}
+    for job in waiting:
+        rules.setdefault(job.rule, []).append(job.seconds)
+    for rule, these in rules.items():
+        yield f"{rule}: {len(these)} job{'s' * (len(these) > 1)}, {_shown(sum(filter(None, these)))}"
+    seconds = [each for these in rules.values() for each in these]
+    unknown = seconds.count(None)
+    without = f", nor {unknown} jobs of architectures whose cost is not known here" if unknown else ""
+    yield (
+        f"in all: {_shown(sum(filter(None, seconds)))}; not counted are k-means, neighbours, SVMs, detection and the "
+        f"measuring of costs{without}"
+    )
 
 
 def _shown(seconds: float) -> str:
@@ -129,27 +155,54 @@ def _shown(seconds: float) -> str:
 
 
 def jobs(experiment: Experiment) -> Iterator[Job]:
-    """The jobs that take the most of a GPU's time: training, embedding, and linear evaluation on augmented images."""
-    images = {name: images_of(dataset) for name, dataset in experiment.datasets.items()}
+    """The jobs that take the most of a GPU's time: training, embedding, and linear probes on augmented images."""
     for encoder in experiment.encoders.values():
         if "epochs" in getattr(encoder, "options", {}) and hasattr(encoder, "seed"):
-            yield _training(experiment, encoder.name, images)
-    for encoder_name, dataset in dict.fromkeys(_embedded(experiment)):
-        output = Path(f"results/embeddings/{encoder_name}/{dataset}-val.h5")
-        forward = _forward(experiment, encoder_name, dataset)
-        work = None if forward is None else sum(images[dataset]) * forward
-        yield Job("embed", f"{encoder_name}/{dataset}", output, work)
+            yield _training(experiment, encoder.name)
+    for encoder_name, name in dict.fromkeys(_embedded(experiment)):
+        output = Path(f"results/embeddings/{encoder_name}/{name}-val.h5")
+        forward = _forward(experiment, encoder_name, name)
+        yield Job("embed", f"{encoder_name}/{name}", output, experiment.datasets[name], forward, forward or 0)
     for m in experiment.measurements:
-        options = experiment.evaluations[m.evaluation].options
-        if options.get("views") == "augmented":
-            forward = _forward(experiment, m.encoder, m.dataset)
-            epochs = options["epochs"] or PROBE_EPOCHS.get(options["presets"][0], 100)
+        rule, passes, val = _probe(experiment.evaluations[m.evaluation])
+        if rule:
             output = Path(f"results/metrics/{m.encoder}/{m.dataset}-{m.evaluation}.json")
-            work = None if forward is None else epochs * images[m.dataset][0] * forward
-            yield Job("linear_probe", f"{m.encoder}/{m.dataset}-{m.evaluation}", output, work)
+            forward = _forward(experiment, m.encoder, m.dataset)
+            train = None if forward is None else passes * forward
+            name = f"{m.encoder}/{m.dataset}-{m.evaluation}"
+            yield Job(rule, name, output, experiment.datasets[m.dataset], train, val * (forward or 0))
 
 
-def _training(experiment: Experiment, name: str, images: Mapping[str, tuple[float, float]]) -> Job:
+def _probe(evaluation: Evaluation) -> tuple[str, float, float]:
+    """The rule of a probe on augmented images, and how often its encoder sees each train and each val image."""
+    options = evaluation.options
+    if evaluation.base == "layers":
+        return "layer_probe", options["epochs"], 1
+    if options.get("views") != "augmented":
+        return "", 0, 0
+    # All presets learn from the same views, each as long as it takes; every share of labels and every run has its own.
+    epochs = options["epochs"] or max(preset_epochs()[preset] for preset in options["presets"])
+    return "linear_probe", epochs * options["runs"] * sum(options["labels"]) / 100, 0
+
+
+def preset_epochs() -> dict[str, int]:
+    """The epochs of each of linear's presets."""
+    (presets,) = (
+        node.value
+        for node in source.tree("stages.probing.presets").body
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "PRESETS"
+    )
+    assert isinstance(presets, ast.Dict)
+    return {
+        ast.literal_eval(name): ast.literal_eval(keyword.value)
+        for name, preset in zip(presets.keys, presets.values, strict=True)
+        if name
+        for keyword in ast.walk(preset)
+        if isinstance(keyword, ast.keyword) and keyword.arg == "epochs"
+    }
+
+
+def _training(experiment: Experiment, name: str) -> Job:
     encoder = experiment.encoders[name]
     assert not isinstance(encoder, Fetched)
     rule, teacher = "pretrain", 0.0
@@ -161,8 +214,8 @@ def _training(experiment: Experiment, name: str, images: Mapping[str, tuple[floa
         work, teacher = (None, 0.0) if one is None else (work, passes * one)
     if work is not None:
         trained, seen = PASSES.get(encoder.method, (1, 0))
-        work = encoder.options["epochs"] * images[encoder.dataset][0] * (work * (TRAINING * trained + seen) + teacher)
-    return Job(rule, name, _weights(name), work)
+        work = encoder.options["epochs"] * (work * (TRAINING * trained + seen) + teacher)
+    return Job(rule, name, _weights(name), experiment.datasets[encoder.dataset], work)
 
 
 def _weights(encoder: str) -> Path:
@@ -172,8 +225,7 @@ def _weights(encoder: str) -> Path:
 def _embedded(experiment: Experiment) -> Iterator[tuple[str, str]]:
     """Whose embeddings of what are needed: by evaluations of embeddings, and by students of cached ones."""
     for m in experiment.measurements:
-        evaluation = experiment.evaluations[m.evaluation]
-        if evaluation.base in ("knn", "cluster-alignment", "retrieval") or evaluation.options.get("views") == "cached":
+        if experiment.evaluations[m.evaluation].base in EMBEDDED:
             yield m.encoder, m.dataset
     for name in experiment.students:
         student = experiment.student(name)
@@ -199,20 +251,27 @@ def multiply_adds(architecture: str, size: int) -> float | None:
 
 
 def images_of(dataset: Dataset) -> tuple[float, float]:
-    """About how many train and val images: what the folder holds, or what the source's docstring says."""
-    train, val = _said(dataset.source) or IMAGENET
+    """About how many train and val images: what the folder holds, or what the source says."""
+    train, val = _images(dataset) or IMAGENET
     folder = Path(dataset.options.get("path") or "")
     if dataset.source == "folder" and folder.is_dir():
-        train, val = (sum(1 for _ in (folder / split).glob("*/*")) for split in ("train", "val"))
+        train, val = (_files(folder.resolve() / split) for split in ("train", "val"))
     return train * dataset.options.get("train_fraction", 1.0), val * dataset.options.get("val_fraction", 1.0)
 
 
-def _said(name: str) -> tuple[int, int] | None:
-    """As in "50,000 train and 10,000 val photos"; of a number for both, that."""
-    docstring = ast.get_docstring(source.tree(source.plugin_module("stages.datasets.sources", name))) or ""
-    found = re.findall(r"(\d[\d,]*) (?:train|val|real|photographs)\b", docstring)
-    numbers = [int(number.replace(",", "")) for number in found]
-    return (numbers[0], numbers[min(1, len(numbers) - 1)]) if numbers else None
+def _images(dataset: Dataset) -> tuple[int, ...]:
+    """The source's train and val images; nothing of a folder."""
+    nothing: tuple[int, ...] = ()
+    module = source.plugin_module("stages.datasets.sources", dataset.source)
+    return source.constant(module, "IMAGES", nothing, dataset.options)
+
+
+@functools.cache
+def _files(split: Path) -> int:
+    """The images in a split's folder, found as `stages.datasets.sources.folder` does."""
+    nothing: set[str] = set()
+    suffixes = source.constant("stages.datasets.sources.folder", "EXTENSIONS", nothing)
+    return sum(path.suffix.lower() in suffixes for path in split.rglob("*"))
 
 
 def main() -> None:
@@ -221,8 +280,8 @@ def main() -> None:
     arguments = parser.parse_args()
     try:
         experiment = Experiment(yaml.safe_load(arguments.configfile.read_text()))
-    except (ConfigError, OSError) as error:
-        sys.exit(f"error: config: {error}")
+    except (ConfigError, OSError, yaml.YAMLError) as error:
+        sys.exit(f"error: config {arguments.configfile}: {' '.join(str(error).split())}")
     print("\n".join(plan(experiment)) or "All data is there, and all training done.")
 
 

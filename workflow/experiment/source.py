@@ -4,10 +4,12 @@ import ast
 import functools
 import hashlib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, cast
+
+T = TypeVar("T")
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = "stages"
@@ -146,13 +148,25 @@ class Option:
         }[self.kind]
 
 
-@functools.cache
-def constant(module: str, name: str, default: str) -> str:
-    """The text that ``module`` assigns to ``name`` at its top, or ``default``."""
+def constant(module: str, name: str, default: T, options: Mapping[str, Any] | None = None) -> T:
+    """The literal that ``module`` assigns to ``name`` at its top, or ``default``.
+
+    Of one that depends on an option, as ``{"small": ..., "large": ...}``, the entry for the value in ``options``.
+    """
     for node in tree(module).body:
         if isinstance(node, ast.Assign) and any(isinstance(to, ast.Name) and to.id == name for to in node.targets):
-            return str(ast.literal_eval(node.value))
+            found = ast.literal_eval(node.value)
+            if isinstance(found, dict):
+                found = found[
+                    next(value for value in (options or {}).values() if isinstance(value, str) and value in found)
+                ]
+            return cast("T", found)
     return default
+
+
+def defines(module: str, function: str) -> bool:
+    """Whether ``module`` has a function of this name at its top."""
+    return any(isinstance(node, ast.FunctionDef) and node.name == function for node in tree(module).body)
 
 
 @functools.cache

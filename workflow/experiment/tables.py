@@ -59,6 +59,12 @@ class Table:
     note: str
     cells: tuple[Cell, ...]
 
+    @property
+    def heading(self) -> str:
+        """The title, or the paper's, or the name."""
+        theirs = json.loads(self.reported.entry).get("title") if self.reported else None
+        return self.title or theirs or self.name
+
 
 @dataclass(frozen=True)
 class Figure:
@@ -214,11 +220,20 @@ def _reported(where: str, name: str) -> Reported:
     """The table that ``name``, as paper/table, points to."""
     paper, _, table = name.partition("/")
     require(f"{where}.reported", "paper", paper, [path.stem for path in PAPERS.glob("*.yaml")])
-    text = yaml.safe_load((PAPERS / f"{paper}.yaml").read_text())
-    require(f"{where}.reported", f"table of {paper}", table, text["tables"])
-    facts = {key: value for key, value in text.items() if key != "tables"}
-    entry = json.dumps({**facts, **text["tables"][table]}, default=str)
-    return Reported(f"workflow/papers/{paper}.yaml", table, entry)
+    file = f"workflow/papers/{paper}.yaml"
+    try:
+        text = yaml.safe_load((PAPERS / f"{paper}.yaml").read_text())
+        require(f"{where}.reported", f"table of {paper}", table, text["tables"])
+        facts = {key: value for key, value in text.items() if key != "tables"}
+        for parts in text["tables"][table]["numbers"].values():
+            parts.keys()
+        return Reported(file, table, json.dumps({**facts, **text["tables"][table]}, default=str))
+    except (yaml.YAMLError, AttributeError, KeyError, TypeError) as error:
+        reason = " ".join(str(error).split()) if isinstance(error, yaml.YAMLError) else repr(error)
+        raise ConfigError(
+            f"{where}.reported: {file} cannot be read ({reason}); expected tables, each with numbers by row, group "
+            "and column"
+        ) from error
 
 
 def _overlap(reported: Reported, rows: Iterable[str], columns: Iterable[str], groups: Iterable[str]) -> bool:
@@ -230,7 +245,7 @@ def _overlap(reported: Reported, rows: Iterable[str], columns: Iterable[str], gr
         if row in numbers
         for group in groups
     ]
-    return any(column in part for part in parts for column in columns)
+    return any(column in part for part in parts if isinstance(part, Mapping) for column in columns)
 
 
 def _figure(where: str, entry: Mapping[str, Any], tables: Mapping[str, Table]) -> Figure:

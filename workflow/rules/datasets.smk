@@ -28,7 +28,7 @@ rule label_subset:
     input:
         train=tracked("results/datasets/{dataset}/train.h5"),
     output:
-        subset="results/subsets/{dataset}-{percent}.txt",
+        subset=with_digest("results/subsets/{dataset}-{percent}.txt"),
     log:
         "logs/label_subset/{dataset}-{percent}.log",
     benchmark:
@@ -45,4 +45,4 @@ rule label_subset:
         image=get_image("faiss"),
     shell:
         "OMP_NUM_THREADS={threads} python -m stages.label_subset --percent {wildcards.percent}"
-        " --train {input.train[0]} --subset {output.subset} > {log} 2>&1"
+        " --train {input.train[0]} --subset {output.subset[0]} > {log} 2>&1"

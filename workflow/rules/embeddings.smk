@@ -10,8 +10,6 @@ rule embed:
         "logs/embed/{encoder}/{dataset}.log",
     benchmark:
         "results/benchmarks/embed/{encoder}/{dataset}.tsv"
-    wildcard_constraints:
-        dataset=any_of(experiment.datasets),
     container:
         get_container("torch")
     resources:

@@ -1,12 +1,7 @@
-wildcard_constraints:
-    dataset=any_of(experiment.datasets),
-    evaluation=any_of(experiment.evaluations),
-
-
 rule knn:
     input:
         unpack(get_embeddings),
-        subsets=get_subsets,
+        subsets=get_subset_files,
     output:
         metrics="results/metrics/{encoder}/{dataset}-{evaluation}.json",
     log:
@@ -123,6 +118,8 @@ rule cluster:
         "logs/cluster/{encoder}/{dataset}-{evaluation}.log",
     benchmark:
         "results/benchmarks/cluster/{encoder}/{dataset}-{evaluation}.tsv"
+    wildcard_constraints:
+        evaluation=any_of(experiment.evaluations_of("cluster-alignment")),
     container:
         get_container("faiss")
     resources:

@@ -1,6 +1,5 @@
 # What the rules' inputs and parameters are: functions of the wildcards, over the checked config.
 
-import os
 import sys
 
 from experiment import commands, content, images, source
@@ -42,10 +41,11 @@ def get_source_options(wildcards):
 
 
 def get_source_content(wildcards):
-    """The fingerprint of the user's own images, for a source that reads a folder: of the part that it reads."""
-    folder = experiment.datasets[wildcards.dataset].options.get("path")
-    part = source.constant(get_source_module(wildcards), "FOLDER", ".")
-    return content.fingerprint(os.path.join(folder, part)) if folder else "of the package"
+    """The fingerprint of the user's own images, for a source that reads a folder: of the parts that it reads."""
+    options = experiment.datasets[wildcards.dataset].options
+    parts = source.constant(get_source_module(wildcards), "FOLDER", ".", options)
+    folder = options.get("path")
+    return content.fingerprint(folder, (parts,) if isinstance(parts, str) else parts) if folder else "of the package"
 
 
 def get_source_code(wildcards):
@@ -188,6 +188,10 @@ def get_subsets(wildcards):
     return [f"results/subsets/{wildcards.dataset}-{percent}.txt" for percent in percents if percent != 100]
 
 
+def get_subset_files(wildcards):
+    return [file for path in get_subsets(wildcards) for file in tracked(path)]
+
+
 def get_subset_flags(wildcards):
     return commands.flags({"subsets": get_subsets(wildcards)} if get_subsets(wildcards) else {})
 
@@ -204,7 +208,7 @@ def get_probed_files(wildcards):
 
 def get_probe_input(wildcards):
     files = {name: tracked(path) for name, path in get_probed_files(wildcards).items()}
-    return {**get_embeddings(wildcards), **files, "subsets": get_subsets(wildcards)}
+    return {**get_embeddings(wildcards), **files, "subsets": get_subset_files(wildcards)}
 
 
 def get_probe_flags(wildcards):
@@ -277,14 +281,16 @@ def get_figure_options(wildcards):
     return commands.flags({"x": figure.x, "y": figure.y, "references": references})
 
 
+def get_common_figures():
+    """The figures of every experiment: curves only where something was trained."""
+    curves = ["results/figures/training-curves.png"] if get_trained() else []
+    pictures = [f"results/figures/clusters/{name}.png" for name in experiment.cluster_pictures]
+    return ["results/figures/comparison.png", *curves, *pictures]
+
+
 def get_sections():
     """The results page's tables, each with its figures, and the table of all, as `stages.results_page` takes them."""
-    figures = [
-        "comparison.png",
-        "training-curves.png",
-        *(f"clusters/{name}.png" for name in experiment.cluster_pictures),
-    ]
-    comparison = ["results/tables/comparison.md", *(f"results/figures/{figure}" for figure in figures)]
+    comparison = ["results/tables/comparison.md", *get_common_figures()]
     return " ".join(
         [
             *(commands.flags({"table": get_section(table)}) for table in experiment.tables),
@@ -294,7 +300,12 @@ def get_sections():
 
 
 def get_section(table):
-    return [f"results/tables/{table}.md", f"results/tables/{table}.csv", *get_figures_of(table)]
+    return [
+        experiment.tables[table].heading,
+        f"results/tables/{table}.md",
+        f"results/tables/{table}.csv",
+        *get_figures_of(table),
+    ]
 
 
 def get_histories(wildcards):
@@ -309,7 +320,7 @@ def get_trained():
 def get_clustering(wildcards):
     """The clusters and the val images that a cluster picture shows."""
     dataset = get_encoder(wildcards).dataset
-    evaluation = experiment.evaluations_of("cluster-alignment")[0]
+    evaluation = experiment.pictured(wildcards.encoder)[0]
     return {
         "assignments": tracked(f"results/clusters/{wildcards.encoder}/{dataset}-{evaluation}.h5"),
         "images": get_pack(dataset, "val"),
@@ -319,3 +330,8 @@ def get_clustering(wildcards):
 def any_of(names):
     """A wildcard's constraint: one of these names, or nothing at all where there is none."""
     return "|".join(map(re.escape, names)) or r"(?!)"
+
+
+wildcard_constraints:
+    dataset=any_of(experiment.datasets),
+    evaluation=any_of(experiment.evaluations),

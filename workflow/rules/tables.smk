@@ -155,6 +155,8 @@ rule results_page:
     input:
         tables=expand("results/tables/{table}.{kind}", table=experiment.tables, kind=["md", "csv"]),
         comparison="results/tables/comparison.md",
+        # Linked, not read.
+        figures=ancient([*get_common_figures(), *expand("results/figures/{figure}.png", figure=experiment.figures)]),
     output:
         page=report("results/results.md", caption="../report/results-page.rst", category="Tables"),
     log:

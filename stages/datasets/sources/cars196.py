@@ -5,10 +5,12 @@ from pathlib import Path
 from typing import Annotated
 
 from stages.datasets.encoded import split_of_files
-from stages.datasets.layouts import reading, require
+from stages.datasets.layouts import reading, require_entries
 from stages.datasets.sources import Split
 
 FOLDER = "stanford_cars"
+
+IMAGES = (8_144, 8_041)
 
 ENTRIES = (
     "devkit/cars_meta.mat",
@@ -31,7 +33,7 @@ def read(options: Options, split: str) -> Split:
     from torchvision.datasets import StanfordCars
 
     folder = Path(options.path)
-    require(folder, [f"{FOLDER}/{entry}" for entry in ENTRIES], WHENCE)
+    require_entries(folder, [f"{FOLDER}/{entry}" for entry in ENTRIES], WHENCE)
     with reading(folder / FOLDER, WHENCE):
         images = StanfordCars(folder, split="train" if split == "train" else "test")
     return split_of_files(images.classes, [(path, int(label)) for path, label in images._samples])

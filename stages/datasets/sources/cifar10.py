@@ -9,6 +9,8 @@ from stages.datasets.sources import Split
 
 FOLDER = "cifar-10-batches-py"
 
+IMAGES = (50_000, 10_000)
+
 
 @dataclasses.dataclass(frozen=True)
 class Options:

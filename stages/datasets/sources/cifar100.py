@@ -9,6 +9,8 @@ from stages.datasets.sources import Split
 
 FOLDER = "cifar-100-python"
 
+IMAGES = (50_000, 10_000)
+
 
 @dataclasses.dataclass(frozen=True)
 class Options:

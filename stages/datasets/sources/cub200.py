@@ -6,13 +6,15 @@ from typing import Annotated, TypeVar
 
 from stages.datasets.archives import Archive, unpacked
 from stages.datasets.encoded import split_of_files
-from stages.datasets.layouts import require
+from stages.datasets.layouts import require_entries
 from stages.datasets.sources import Split
 from stages.errors import UserError
 
 T = TypeVar("T")
 
 FOLDER = "CUB_200_2011"
+
+IMAGES = (5_994, 5_794)
 
 ARCHIVE = Archive(
     "https://data.caltech.edu/records/65de6-vp158/files/CUB_200_2011.tgz", md5="97eceeb196236b17998738112f37df78"
@@ -32,7 +34,7 @@ def download(options: Options, downloads: Path) -> Path:
 
 def read(options: Options, split: str) -> Split:
     """The split, the official test images as val, in the order of images.txt, their files as they are."""
-    require(Path(options.path), [f"{FOLDER}/{name}" for name in (*LISTS, "images")], ARCHIVE.url)
+    require_entries(Path(options.path), [f"{FOLDER}/{name}" for name in (*LISTS, "images")], ARCHIVE.url)
     root = Path(options.path) / FOLDER
     classes, images, labels, train = (_read(root / name) for name in LISTS)
     numbers = {number: index for index, number in enumerate(classes)}

@@ -7,6 +7,8 @@ from stages.datasets.encoded import split_of_arrays
 from stages.datasets.sources import Split
 from stages.errors import UserError
 
+IMAGES = (1_347, 450)
+
 
 @dataclasses.dataclass(frozen=True)
 class Options:

@@ -6,10 +6,12 @@ from typing import Annotated
 
 from stages.datasets.archives import Archive, unpacked
 from stages.datasets.encoded import split_of_arrays
-from stages.datasets.layouts import reading, require
+from stages.datasets.layouts import reading, require_entries
 from stages.datasets.sources import Split
 
 FOLDER = "FashionMNIST/raw"
+
+IMAGES = (60_000, 10_000)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,7 +32,9 @@ def read(options: Options, split: str) -> Split:
     from torchvision.datasets import FashionMNIST
 
     folder = Path(options.path)
-    require(folder, [f"{FOLDER}/{Path(name).stem}" for name, _ in FashionMNIST.resources], FashionMNIST.mirrors[0])
+    require_entries(
+        folder, [f"{FOLDER}/{Path(name).stem}" for name, _ in FashionMNIST.resources], FashionMNIST.mirrors[0]
+    )
     with reading(folder / FOLDER, FashionMNIST.mirrors[0]):
         images = FashionMNIST(folder, train=split == "train")
     return split_of_arrays(images.classes, images.data.numpy(), images.targets.tolist())

@@ -8,6 +8,8 @@ from stages.datasets.encoded import split_of_files
 from stages.datasets.sources import Split
 from stages.errors import UserError
 
+FOLDER = ("train", "val")
+
 EXTENSIONS = {".jpeg", ".jpg", ".png", ".webp"}
 
 

@@ -6,8 +6,12 @@ from typing import Annotated, Literal
 
 from stages.datasets.archives import Archive, unpacked
 from stages.datasets.encoded import split_of_files
-from stages.datasets.layouts import reading, require
+from stages.datasets.layouts import reading, require_entries
 from stages.datasets.sources import Split
+
+FOLDER = {"full": "imagenette2", "320px": "imagenette2-320", "160px": "imagenette2-160"}
+
+IMAGES = (9_469, 3_925)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,7 +33,7 @@ def read(options: Options, split: str) -> Split:
 
     folder = Path(options.path)
     url, _ = Imagenette._ARCHIVES[options.variant]
-    require(folder, [f"{Path(url).stem}/{part}" for part in ("train", "val")], url)
+    require_entries(folder, [f"{Path(url).stem}/{part}" for part in ("train", "val")], url)
     with reading(folder / Path(url).stem / split, url):
         images = Imagenette(folder, split=split, size=options.variant)
     return split_of_files([names[0] for names in images.classes], images._samples)

@@ -6,10 +6,29 @@ from typing import Annotated, Literal
 
 from stages.datasets.archives import Archive, unpacked
 from stages.datasets.encoded import split_of_files
-from stages.datasets.layouts import reading, require
+from stages.datasets.layouts import reading, require_entries
 from stages.datasets.sources import Split
 
 SPLITS = {"train": "train-standard", "val": "val"}
+
+FOLDER = {
+    "small": (
+        "categories_places365.txt",
+        "places365_train_standard.txt",
+        "places365_val.txt",
+        "data_256_standard",
+        "val_256",
+    ),
+    "large": (
+        "categories_places365.txt",
+        "places365_train_standard.txt",
+        "places365_val.txt",
+        "data_large_standard",
+        "val_large",
+    ),
+}
+
+IMAGES = (1_803_460, 36_500)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,7 +57,7 @@ def read(options: Options, split: str) -> Split:
 
     folder, size, url = Path(options.path), _size(options), Places365._BASE_URL
     lists = [Places365._CATEGORIES_META[0], *(Places365._FILE_LIST_META[name][0] for name in SPLITS.values())]
-    require(folder, [*lists, f"data_{size}_standard", f"val_{size}"], url)
+    require_entries(folder, [*lists, f"data_{size}_standard", f"val_{size}"], url)
     with reading(folder, url):
         images = Places365(folder, split=SPLITS[split], small=options.variant == "small")
     classes = sorted(images.class_to_idx, key=images.class_to_idx.__getitem__)

@@ -6,10 +6,12 @@ from typing import Annotated, Literal
 
 from stages.datasets.archives import Archive, unpacked
 from stages.datasets.encoded import split_of_arrays
-from stages.datasets.layouts import reading, require
+from stages.datasets.layouts import reading, require_entries
 from stages.datasets.sources import Split
 
 FOLDER = "stl10_binary"
+
+IMAGES = {"train": (5_000, 8_000), "unlabeled": (100_000, 8_000), "train+unlabeled": (105_000, 8_000)}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,7 +35,7 @@ def read(options: Options, split: str) -> Split:
 
     folder = Path(options.path)
     files = [STL10.class_names_file, *(name for name, _ in (*STL10.train_list, *STL10.test_list))]
-    require(folder, [f"{FOLDER}/{name}" for name in files], STL10.url)
+    require_entries(folder, [f"{FOLDER}/{name}" for name in files], STL10.url)
     with reading(folder / FOLDER, STL10.url):
         images = STL10(folder, split=options.train_images if split == "train" else "test")
     return split_of_arrays(images.classes, images.data.transpose(0, 2, 3, 1), images.labels)

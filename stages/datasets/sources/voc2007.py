@@ -6,6 +6,7 @@ pixel belongs to the object: here, x1 and y1 are smaller by 1, and x2 and y2 as 
 """
 
 import dataclasses
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -34,6 +35,10 @@ MEANINGS = {"1": 1, "0": -1, "-1": 0}
 
 LAYOUTS = ("VOCdevkit/VOC2007", "VOC2007", ".")
 """Where a folder may hold ``ImageSets``, ``Annotations`` and ``JPEGImages``."""
+
+FOLDER = ("VOCdevkit/VOC2007", "VOC2007", "ImageSets", "Annotations", "JPEGImages")
+
+IMAGES = (5_011, 4_952)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -134,15 +139,15 @@ def _objects(annotation: Path, image: Path) -> Iterator[tuple[int, tuple[float, 
         yield CLASSES.index(name), (x1, y1, x2, y2), _number(found, "difficult", where) == 1
 
 
-def _size(image: Path) -> tuple[int, int]:
-    """Width and height, from the image's header."""
+def _size(image: Path) -> tuple[float, float]:
+    """Width and height, from the image's header; of one that has none, no bound: packing names it, or leaves it out."""
     from PIL import Image
 
     try:
         with Image.open(image) as file:
             return file.size
-    except OSError as error:
-        raise UserError(f"{image}: not a readable image ({error}); unpack the dataset anew") from error
+    except OSError:
+        return math.inf, math.inf
 
 
 def _parsed(path: Path) -> ElementTree.Element:
