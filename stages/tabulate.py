@@ -4,7 +4,8 @@
 
 Reads metrics files and nothing else: an encoder's card in them says whether it is a teacher, a student or a reference.
 The Markdown and the LaTeX table show one value of each evaluation; the CSV holds them all, one in a line. Students
-that differ in nothing but their seed share a cell. A dataset has a table of its own, and so has an evaluation whose
+that differ in nothing but their seed share a cell; if each has a teacher of its own, trained along, so do the teachers,
+in a row for each method. A dataset has a table of its own, and so has an evaluation whose
 values have units.
 """
 
@@ -145,7 +146,7 @@ def _measured(comparison: "Comparison") -> Iterator[str]:
 
 
 def _seeds(comparison: "Comparison") -> Iterator[str]:
-    from stages.figures.comparison import heading
+    from stages.figures.comparison import TEACHER, heading
 
     places = [(group, evaluation) for group in comparison.groups for evaluation in comparison.evaluations]
     yield from seeds(
@@ -156,7 +157,7 @@ def _seeds(comparison: "Comparison") -> Iterator[str]:
                 if (cell := comparison.cell(group, row, evaluation))
             ]
             for row in comparison.rows
-            if row.kind != "teacher"
+            if row != TEACHER
         }
     )
 

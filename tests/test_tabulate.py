@@ -91,6 +91,39 @@ def small(write: Write) -> list[Path]:
     return [*small_net, *teacher, write("c", "other", distilled("m-one"), "linear", 50)]
 
 
+@pytest.fixture
+def online(write: Write) -> list[Path]:
+    """Two methods that train a teacher along, in two seeds each, and an encoder that one of them has taught since."""
+    metrics = []
+    for method, (student, teacher) in {"on": (60, 70), "on-7v": (64, 72)}.items():
+        for seed in (0, 1):
+            pair = f"wide--thin--{method}--seed{seed}"
+            taught = {**distilled(method, f"{pair}--teacher", seed), "teacher_architecture": "wide"}
+            teaches = {**pretrained(method, seed), "student_architecture": "thin"}
+            metrics.append(write(pair, "thin", taught, "linear", student + 2 * seed))
+            metrics.append(write(f"{pair}--teacher", "wide", teaches, "linear", teacher + 2 * seed))
+    return [*metrics, write("later", "thin", distilled("off", "wide--thin--on--seed0--teacher"), "linear", 50)]
+
+
+ONLINE = """\
+| Teacher → student | wide trained along → thin | wide--thin--on--seed0--teacher (wide) → thin |
+|-------------------|--------------------------:|---------------------------------------------:|
+| Evaluation        |                    Linear |                                       Linear |
+| Teacher           |                         – |                                         70.0 |
+| Teacher of on     |                71.0 ± 1.4 |                                            – |
+| Teacher of on-7v  |                73.0 ± 1.4 |                                            – |
+| on                |                61.0 ± 1.4 |                                            – |
+| on-7v             |            **65.0 ± 1.4** |                                            – |
+| off               |                         – |                                     **50.0** |
+"""  # noqa: RUF001
+
+
+def test_students_whose_teachers_are_trained_along_stand_side_by_side(online: list[Path]) -> None:
+    text = tabulate.written_in_markdown(read_comparisons(online), "")
+    assert text.startswith(ONLINE)
+    assert "- Seeds: Teacher of on 0, 1; Teacher of on-7v 0, 1; on 0, 1; on-7v 0, 1; off 0.\n" in text
+
+
 MARKDOWN = """\
 ## What \\| was \\<measured>
 

@@ -28,6 +28,8 @@ REFERENCES: dict[str, Look] = {
     "untrained": {"facecolor": "#C8C8C8"},
 }
 
+HATCHES = ("xxxx", "....", "||||", "----", "++++", "oooo", "\\\\\\\\")
+
 MARK: Look = {
     "marker": "D",
     "markersize": 5,
@@ -121,10 +123,20 @@ def groups_of(comparison: Comparison, evaluation: str) -> list[Group]:
 
 def looks_of(comparisons: Sequence[Comparison]) -> dict[str, Look]:
     """The look of each label's bars, the same in all panels: greys for references, colours for what is compared."""
-    references = {c.label(row): REFERENCES[row.kind] for c in comparisons for row in c.rows if row.kind in REFERENCES}
+    references = greyed({c.label(row): row.kind for c in comparisons for row in c.rows if row.kind in REFERENCES})
     methods = [c.label(row) for c in comparisons for row in c.rows if row.kind == "method"]
     encoders = [name for c in comparisons if not c.groups for name in c.others]
     return {**references, **coloured([*methods, *encoders])}
+
+
+def greyed(kinds: Mapping[str, str]) -> dict[str, Look]:
+    """The look of each reference, by its label; after the first of a kind, with other hatches."""
+    looks: dict[str, Look] = {}
+    for label, kind in kinds.items():
+        before = list(kinds.values())[: len(looks)].count(kind)
+        hatch = HATCHES[(before - 1) % len(HATCHES)]
+        looks[label] = {"edgecolor": "white", **REFERENCES[kind], "hatch": hatch} if before else REFERENCES[kind]
+    return looks
 
 
 def coloured(labels: Sequence[str]) -> dict[str, Look]:
