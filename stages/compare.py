@@ -70,7 +70,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     from stages.artifacts.atomic import write_text
     from stages.tables import latex, markdown
-    from stages.tables.compared import Compared, notes_of, tables_of
+    from stages.tables.compared import Compared, check_units, notes_of, tables_of
     from stages.tables.reported import read_reported
 
     reported = read_reported(arguments.paper, arguments.table) if arguments.paper else None
@@ -83,6 +83,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         reported=reported,
         comparable=arguments.comparable == "true",
     )
+    check_units(compared)
     title = arguments.title or (reported.title if reported else "")
     tables, notes = tables_of(compared), notes_of(compared, arguments.note)
     heading = [f"## {markdown.escaped(title)}"] if title else []
