@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stages.figures.comparison import Cell, Comparison, heading, read_comparisons
-from stages.figures.style import GREY, OKABE_ITO, WIDTH, drawing
+from stages.figures.style import CHARACTER, GREY, OKABE_ITO, WIDTH, drawing
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -18,9 +18,6 @@ Look = Mapping[str, Any]
 PANEL_HEIGHT, LEGEND_LINE = 2.7, 0.22
 GAP = 1.0
 """The space between two groups, in bars."""
-
-CHARACTER = 0.08
-"""A character's width in inches, about."""
 
 REFERENCES: dict[str, Look] = {
     "teacher": {"facecolor": "white", "edgecolor": GREY, "hatch": "////"},
@@ -221,7 +218,7 @@ def _number(axis: "Axes", position: float, cell: Cell, foot: float | None, *, up
     from matplotlib.patheffects import withStroke
 
     axis.annotate(
-        f"{cell.mean:.1f}",
+        cell.shown(cell.mean),
         (position, cell.mean + (cell.std or 0) if foot is None else foot),
         xytext=(0, 2 if foot is None else 4),
         textcoords="offset points",

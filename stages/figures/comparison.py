@@ -66,9 +66,9 @@ class Cell:
     unit: str | None = None
 
     def __str__(self) -> str:
-        return " ± ".join(self._shown(value) for value in (self.mean, self.std) if value is not None)
+        return " ± ".join(self.shown(value) for value in (self.mean, self.std) if value is not None)
 
-    def _shown(self, value: float) -> str:
+    def shown(self, value: float) -> str:
         """Percent have one digit after the point; what has a unit has about three in all."""
         if self.unit is None:
             return f"{value:.1f}"
