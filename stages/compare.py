@@ -9,8 +9,6 @@ A cell is its group ("" without groups), row, column, the name of a value ("" fo
 metrics files of one encoder or of all its seeds, which are averaged. What the paper alone has is marked as not run.
 """
 
-import csv
-import io
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,6 +16,7 @@ from typing import TYPE_CHECKING
 from stages.command_line import parser_of, run
 from stages.errors import UserError
 from stages.tables.reported import Place
+from stages.tables.tidy import facts_of, written
 
 if TYPE_CHECKING:
     from stages.tables.compared import Compared, Measured
@@ -70,7 +69,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     from stages.artifacts.atomic import write_text
     from stages.tables import latex, markdown
-    from stages.tables.compared import Compared, notes_of, tables_of
+    from stages.tables.compared import Compared, check_units, notes_of, tables_of
     from stages.tables.reported import read_reported
 
     reported = read_reported(arguments.paper, arguments.table) if arguments.paper else None
@@ -83,6 +82,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         reported=reported,
         comparable=arguments.comparable == "true",
     )
+    check_units(compared)
     title = arguments.title or (reported.title if reported else "")
     tables, notes = tables_of(compared), notes_of(compared, arguments.note)
     heading = [f"## {markdown.escaped(title)}"] if title else []
@@ -108,32 +108,15 @@ def _measured(words: Sequence[str]) -> "tuple[Place, Measured]":
 
 def tidy(compared: "Compared") -> str:
     """All cells as CSV, one in a line, those that are only reported as well."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, CSV_COLUMNS, restval="", lineterminator="\n")
-    writer.writeheader()
-    for row in compared.all_rows:
-        for group, column in compared.places:
-            facts = dict(_facts(compared, Place(group, row, column)))
-            if facts:
-                writer.writerow({"group": group, "row": row, "column": column, **facts})
-    return text.getvalue()
+    places = [Place(group, row, column) for row in compared.all_rows for group, column in compared.places]
+    facts = ((place, dict(_facts(compared, place))) for place in places)
+    return written(CSV_COLUMNS, ({**place._asdict(), **known} for place, known in facts if known))
 
 
 def _facts(compared: "Compared", place: Place) -> Iterator[tuple[str, object]]:
     """What is known of a cell, by the CSV's column."""
     if measured := compared.measured.get(place):
-        cell, metrics = measured.cell, measured.cell.results[0].metrics
-        yield "value", measured.value
-        yield "unit", "percent" if cell.unit is None else cell.unit
-        yield "mean", round(cell.mean, 6)
-        if cell.std is not None:
-            yield "std", round(cell.std, 6)
-        yield "seeds", " ".join(str(seed) for seed in cell.seeds if seed is not None)
-        yield "repeats", cell.repeats
-        yield "dataset", metrics.dataset
-        yield from ((f"n_{split}", metrics.n[split]) for split in ("train", "val") if split in metrics.n)
-        yield "protocol", metrics.protocol
-        yield "encoders", " ".join(result.encoder for result in cell.results)
+        yield from facts_of(measured.cell, measured.value)
     if number := compared.numbers.get(place):
         yield "reported", number.value
         if number.deviation is not None:

@@ -66,9 +66,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
 
     label = arguments.label or arguments.method
-    origin = {"way": "pretrain", "method": label}
+    origin = {"way": "pretrain", "method": label, "student_architecture": arguments.architecture}
     write_encoder(arguments, teacher, objective.teacher_heads(), pack, history, origin, prefix="teacher_")
-    origin = {"way": "distill", "method": label, "teacher": arguments.teacher_name}
+    origin = {
+        "way": "distill",
+        "method": label,
+        "teacher": arguments.teacher_name,
+        "teacher_architecture": arguments.teacher_architecture,
+    }
     write_encoder(arguments, student, objective.heads(), pack, history, origin)
     training.checkpoint.remove()
 

@@ -33,7 +33,7 @@ class _BrokenError(Exception):
     """The connection ended before the file did, for the reason given; another attempt may go on from there."""
 
 
-def fetch(url: str, path: Path, otherwise: str = "give a --mirror that has it") -> None:
+def fetch(url: str, path: Path, otherwise: str) -> None:
     """Download ``url`` to ``path``; ``<path>.partial`` holds what has arrived, and is where the next run goes on.
 
     ``otherwise`` is what the user can do where it cannot be downloaded.

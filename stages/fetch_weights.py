@@ -81,6 +81,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     save_heads(arguments.heads, {f"projector.{name}": tensor for name, tensor in projector.items()}, arguments.weights)
 
 
+MIRROR = "give a --mirror that has it"
+
+
 def obtain(entry: Entry, folder: Path, mirror: str | None) -> Path:
     """The checkpoint's file: the one in ``folder``, or the mirror folder's, or a download."""
     path = folder / entry.place
@@ -89,11 +92,11 @@ def obtain(entry: Entry, folder: Path, mirror: str | None) -> Path:
     if mirror and "://" not in mirror:
         return _in_folder(entry, Path(mirror))
     if mirror:
-        downloads.fetch(f"{mirror.rstrip('/')}/{entry.place}", path)
+        downloads.fetch(f"{mirror.rstrip('/')}/{entry.place}", path, MIRROR)
     elif entry.convert:
         raise UserError(f"{path}: no such file, and it cannot be downloaded: {entry.convert}, as {path}")
     else:
-        downloads.fetch(entry.url, path)
+        downloads.fetch(entry.url, path, MIRROR)
     return path
 
 

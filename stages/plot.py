@@ -3,7 +3,7 @@
     python -m stages.plot bars --metrics results/metrics/*/*.json --figure bars.png
     python -m stages.plot curves --histories a/history.csv b/history.csv --names a b --figure curves.png
     python -m stages.plot clusters --assignments clusters.h5 --images val.h5 --split val --figure clusters.png
-    python -m stages.plot table-lines --table compared.csv --x temperature --y accuracy --figure lines.png
+    python -m stages.plot table-lines --table compared.csv --over rows --x temperature --y accuracy --figure lines.png
     python -m stages.plot table-bars --table compared.csv --references Teacher --figure bars.png
 
 A figure is a PNG, SVG or PDF file, by its name. Equal inputs give equal files, to the byte.
@@ -31,7 +31,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     elif arguments.kind == "table-lines":
         from stages.figures import lines
 
-        lines.draw(arguments.table, arguments.references, arguments.x, arguments.y, arguments.figure)
+        lines.draw(arguments.table, arguments.over, arguments.references, arguments.x, arguments.y, arguments.figure)
     elif arguments.kind == "table-bars":
         from stages.figures import table_bars
 
@@ -69,10 +69,13 @@ def _parser() -> argparse.ArgumentParser:
     clusters.add_argument("--columns", type=_count, default=12, help="images of each (default: 12)")
     clusters.add_argument("--seed", type=int, default=0, help="of both choices (default: 0)")
 
-    for name, text in (("table-lines", "over groups, columns or rows that are numbers"), ("table-bars", "in groups")):
-        table = _kind(kinds, name, f"what was measured beside what is reported, {text}")
+    text = "what was measured beside what is reported, "
+    lines = _kind(kinds, "table-lines", text + "over groups, columns or rows that are numbers")
+    axes = ("groups", "columns", "rows")
+    lines.add_argument("--over", choices=axes, required=True, help="which of the table's labels are those numbers")
+    lines.add_argument("--x", default="", help="what those numbers are (default: nothing)")
+    for table in (lines, _kind(kinds, "table-bars", text + "in groups")):
         table.add_argument("--table", type=Path, required=True, help="the CSV that compare wrote")
-        table.add_argument("--x", default="", help="what is on the horizontal axis of lines (default: nothing)")
         table.add_argument("--y", default="", help="what is measured (default: the name of the value)")
         table.add_argument("--references", nargs="*", default=[], help="rows to show in grey (default: none)")
     return parser

@@ -4,12 +4,11 @@
 
 Reads metrics files and nothing else: an encoder's card in them says whether it is a teacher, a student or a reference.
 The Markdown and the LaTeX table show one value of each evaluation; the CSV holds them all, one in a line. Students
-that differ in nothing but their seed share a cell. A dataset has a table of its own, and so has an evaluation whose
+that differ in nothing but their seed share a cell; if each has a teacher of its own, trained along, so do the teachers,
+in a row for each method. A dataset has a table of its own, and so has an evaluation whose
 values have units.
 """
 
-import csv
-import io
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,6 +17,7 @@ from stages.command_line import parser_of, run
 from stages.tables import latex, markdown
 from stages.tables.layout import MISSING, Entry, Table
 from stages.tables.notes import DEVIATION, images, repeats, seeds
+from stages.tables.tidy import facts_of, written
 
 if TYPE_CHECKING:
     from stages.figures.comparison import Cell, Comparison, Row
@@ -145,7 +145,7 @@ def _measured(comparison: "Comparison") -> Iterator[str]:
 
 
 def _seeds(comparison: "Comparison") -> Iterator[str]:
-    from stages.figures.comparison import heading
+    from stages.figures.comparison import TEACHER, heading
 
     places = [(group, evaluation) for group in comparison.groups for evaluation in comparison.evaluations]
     yield from seeds(
@@ -156,7 +156,7 @@ def _seeds(comparison: "Comparison") -> Iterator[str]:
                 if (cell := comparison.cell(group, row, evaluation))
             ]
             for row in comparison.rows
-            if row.kind != "teacher"
+            if row != TEACHER
         }
     )
 
@@ -189,9 +189,10 @@ CSV_COLUMNS = (
     "row",
     "evaluation",
     "value",
+    "unit",
     "mean",
     "std",
-    "encoder_seeds",
+    "seeds",
     "repeats",
     "n_train",
     "n_val",
@@ -201,41 +202,34 @@ CSV_COLUMNS = (
 
 
 def tidy(comparisons: Sequence["Comparison"]) -> str:
-    """All values as CSV, one in a line; ``std`` is over the encoders if ``encoder_seeds`` > 1, else the repeats."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(CSV_COLUMNS)
-    for comparison in comparisons:
-        for evaluation in (*comparison.evaluations, *comparison.costs):
-            for value in comparison.values(evaluation):
-                for *place, cell in _cells(comparison, evaluation, value):
-                    writer.writerow([comparison.dataset, *place, evaluation, value, *_numbers(cell)])
-    return text.getvalue()
+    """All values as CSV, one in a line."""
+    return written(
+        CSV_COLUMNS,
+        (
+            {**place, "evaluation": evaluation, **dict(facts_of(cell, value))}
+            for comparison in comparisons
+            for evaluation in (*comparison.evaluations, *comparison.costs)
+            for value in comparison.values(evaluation)
+            for place, cell in _cells(comparison, evaluation, value)
+        ),
+    )
 
 
-def _cells(comparison: "Comparison", evaluation: str, value: str) -> Iterator[tuple[str, str, str, str, "Cell"]]:
-    """The teacher, its architecture, the student architecture and row, with the cell, of all that was measured."""
+def _cells(comparison: "Comparison", evaluation: str, value: str) -> Iterator[tuple[dict[str, str], "Cell"]]:
+    """All that was measured, with its place in the columns of the CSV."""
     for group in comparison.groups:
         for row in comparison.rows:
             if cell := comparison.cell(group, row, evaluation, value):
-                yield group.teacher, group.teacher_architecture or "", group.architecture, comparison.label(row), cell
+                place = {
+                    "teacher": group.teacher,
+                    "teacher_architecture": group.teacher_architecture or "",
+                    "student_architecture": group.architecture,
+                    "row": comparison.label(row),
+                }
+                yield place, cell
     for name in comparison.others:
         if cell := comparison.cell_of(name, evaluation, value):
-            yield "", "", cell.results[0].architecture, name, cell
-
-
-def _numbers(cell: "Cell") -> list[str | int | float]:
-    metrics = cell.results[0].metrics
-    return [
-        round(cell.mean, 6),
-        "" if cell.std is None else round(cell.std, 6),
-        len(cell.results),
-        cell.repeats,
-        metrics.n.get("train", ""),
-        metrics.n.get("val", ""),
-        metrics.protocol,
-        " ".join(result.encoder for result in cell.results),
-    ]
+            yield {"student_architecture": cell.results[0].architecture, "row": name}, cell
 
 
 if __name__ == "__main__":

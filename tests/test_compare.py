@@ -229,6 +229,33 @@ def test_other_data_is_not_subtracted(tmp_path: Path, write: Write, paper: Path)
     assert {row["difference"] for row in csv.DictReader(io.StringIO(written["csv"]))} == {""}
 
 
+def test_what_was_measured_in_another_way_is_not_subtracted(tmp_path: Path, write: Write) -> None:
+    paper = tmp_path / "paper.yaml"
+    numbers = {"Supervised": {"NN": {"value": 50.0, "note": "its own", "comparable": False}}, "Ours": {"NN": 40.0}}
+    paper.write_text(yaml.safe_dump({"tables": {"table-1": {"numbers": numbers}}}, sort_keys=False))
+    cells = [("--cell", "", row, "NN", "", write(row, "knn", {"top1": 45.0})) for row in ("Supervised", "Ours")]
+    text = compared(tmp_path, *sum(cells, ()), "--rows", "Supervised", "Ours", "--columns", "NN", "--paper", paper)
+    assert "|45.0 (50.0 [its own])|" in squeezed(text["markdown"]).replace("**", "")
+    assert "|45.0 (40.0, +5.0)|" in squeezed(text["markdown"]).replace("**", "")
+    assert "- Without a difference: " in text["markdown"]
+    assert [row["difference"] for row in csv.DictReader(io.StringIO(text["csv"]))] == ["", "5.0"]
+
+
+@pytest.mark.parametrize(("reported", "measured"), [("G", None), (None, "G"), ("M", "G")])
+def test_refuses_to_compare_other_units(
+    tmp_path: Path, write: Write, reported: str | None, measured: str | None
+) -> None:
+    paper = tmp_path / "paper.yaml"
+    table = {"numbers": {"Ours": {"Cost": 1.8}}, **({"unit": reported} if reported else {})}
+    paper.write_text(yaml.safe_dump({"tables": {"table-1": table}}))
+    path = write("a", "cost", {"flops": 1.81}, units={"flops": measured} if measured else {})
+    arguments = ("--cell", "", "Ours", "Cost", "", path, "--rows", "Ours", "--columns", "Cost", "--paper", paper)
+    expected = rf"{path.name}: flops is in {measured or 'percent'}, .*Ours, Cost is in {reported or 'percent'}: "
+    with pytest.raises(UserError, match=expected):
+        compared(tmp_path, *arguments)
+    assert not (tmp_path / "tables").exists()
+
+
 def test_units_and_findings_are_shown(tmp_path: Path, write: Write) -> None:
     written = compared(
         tmp_path,

@@ -223,6 +223,9 @@ TABLE_REFUSALS = {
     "an unknown table of a paper": ("reported", "compress/table-99", ["unknown table of compress 'table-99'"]),
     "a paper's table of other labels": ("reported", "compress/table-1", ["reports nothing of its rows, groups"]),
     "an unknown reference": ("references", ["Techer"], ["tables.mine.references", "did you mean 'Teacher'"]),
+    "a row that begins with a dash": ("rows", {"-x": "teacher"}, ["tables.mine.rows: '-x'", "begin with a dash"]),
+    "a column that begins with a dash": ("columns", {"--x": {"evaluation": "knn"}}, ["tables.mine.columns: '--x'"]),
+    "a group that begins with a dash": ("groups", {"-x": {}}, ["tables.mine.groups: '-x'", "begin with a dash"]),
 }
 
 
@@ -246,6 +249,7 @@ FIGURE_REFUSALS = {
         {"table": "mine", "kind": "lines"},
         "figures.f.kind: lines are drawn over groups, columns or",
     ),
+    "bars over something": ({"table": "mine", "kind": "bars", "x": "epochs"}, "figures.f.x: bars have no such axis"),
 }
 
 
@@ -270,7 +274,17 @@ def test_lines_may_go_over_columns_or_over_rows_that_are_no_references() -> None
     }
     figures = {name: {"table": name, "kind": "lines"} for name in ("rows", "columns")}
     config = {**CONFIG, "tables": {"rows": over_rows, "columns": over_columns}, "figures": figures}
-    assert set(Experiment(config).figures) == {"rows", "columns"}
+    assert {name: figure.over for name, figure in Experiment(config).figures.items()} == {
+        "rows": "rows",
+        "columns": "columns",
+    }
+
+
+def test_lines_need_a_row_that_is_no_reference() -> None:
+    table = {"columns": {"NN": {"evaluation": "knn"}}, "rows": {"Teacher": "teacher"}, "references": ["Teacher"]}
+    figures = {"f": {"table": "mine", "kind": "lines"}}
+    with pytest.raises(ConfigError, match=r"figures\.f\.kind: lines are drawn over .* has the rows Teacher"):
+        Experiment({**CONFIG, "tables": {"mine": table}, "figures": figures})
 
 
 def test_the_names_of_what_every_experiment_has_are_taken() -> None:

@@ -10,6 +10,7 @@ import pytest
 import yaml
 from experiment.config import Experiment
 
+from stages.figures.compared import number_of
 from stages.tables.reported import Number, Place, read_reported
 from tests.project import ROOT
 
@@ -174,6 +175,24 @@ def test_a_config_names_what_the_paper_has(name: str, table: dict[str, Any]) -> 
     assert set(table["columns"]) - {"Top-5"} <= columns
     assert set(table["rows"]) - NOT_IN_THE_PAPER.get(name, set()) <= rows
     assert NOT_IN_THE_PAPER.get(name, set()).isdisjoint(rows)
+
+
+def shapes(paths: list[Path]) -> dict[str, Any]:
+    """What a reader sees of each table and figure: labels in order but for those of settings, which are numbers."""
+    shapes: dict[str, Any] = {}
+    for config in (yaml.safe_load(path.read_text()) for path in paths):
+        for name, table in config.get("tables", {}).items():
+            parts = {part: list(table.get(part, ())) for part in ("columns", "groups", "references")}
+            values = [column.get("value") for column in table["columns"].values()]
+            rows = [row for row in table["rows"] if number_of(str(row)) is None]
+            shapes[f"table {name}"] = (table.get("reported"), table.get("title"), parts, values, rows)
+        shapes.update({f"figure {name}": figure for name, figure in config.get("figures", {}).items()})
+    return shapes
+
+
+def test_tables_and_figures_are_the_same_at_both_scales() -> None:
+    small = [path for path in CONFIGS if path.parent.name == "small"]
+    assert shapes(small) == shapes([path for path in CONFIGS if path not in small])
 
 
 def test_every_table_of_the_papers_is_in_a_config_of_each_scale() -> None:

@@ -147,6 +147,13 @@ def test_bars_of_many_methods_all_look_different(write: Write) -> None:
     assert len({json.dumps(look, sort_keys=True) for look in looks.values()}) == 15
 
 
+def test_references_of_one_kind_look_different() -> None:
+    looks = bars.greyed({**{f"Teacher of {method}": "teacher" for method in range(8)}, "Supervised": "supervised"})
+    assert looks["Teacher of 0"] == bars.REFERENCES["teacher"]
+    assert len({json.dumps(look, sort_keys=True) for look in looks.values()}) == 9
+    assert OKABE_ITO[0] not in {look["facecolor"] for look in looks.values()}
+
+
 def test_bars_of_encoders_without_students(tmp_path: Path, write: Write) -> None:
     metrics = [
         write(name, "huge", {"way": "fetch", "method": "byol"}, 30 * (1 + place)) for place, name in enumerate("ab")

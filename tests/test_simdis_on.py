@@ -231,8 +231,8 @@ def test_two_encoders_come_out_and_say_how(pair: Training) -> None:
         *("encoder", ARCHITECTURE),
         *("along", TEACHER),
     )
-    assert student.origin == {**shared, "way": "distill", "teacher": "along"}
-    assert teacher.origin == {**shared, "way": "pretrain"}
+    assert student.origin == {**shared, "way": "distill", "teacher": "along", "teacher_architecture": TEACHER}
+    assert teacher.origin == {**shared, "way": "pretrain", "student_architecture": ARCHITECTURE}
     assert load_heads(pair.heads, pair.weights) == {}
 
 
@@ -348,8 +348,8 @@ def test_the_workflow_trains_both_and_measures_both(tmp_path: Path) -> None:
     done = project.snakemake(*files)
     assert done.returncode == 0, done.stdout
     (comparison,) = read_comparisons([project.path / file for file in files])
-    assert list(map(str, comparison.groups)) == [f"{STUDENT}--teacher (resnet18_x0.25) → resnet18_x0.125"]
-    assert [row.label for row in comparison.rows] == ["Teacher", "simdis-on"]
+    assert list(map(str, comparison.groups)) == ["resnet18_x0.25 trained along → resnet18_x0.125"]
+    assert [row.label for row in comparison.rows] == ["Teacher of simdis-on", "simdis-on"]
     assert project.would_run(*files) == set()
     project.replace("stages/distillation/simdis_on.py", "classes=0", "classes=1")
     assert f"distill_online {STUDENT}" in project.would_run(*files)

@@ -31,7 +31,8 @@ def write(path: Path, cells: list[dict[str, object]]) -> Path:
 def drawn(kind: str, table: Path, *more: str) -> NDArray[np.uint8]:
     """The figure as [H, W, 3]."""
     path = table.with_suffix(".png")
-    plot.main([f"table-{kind}", "--table", str(table), "--figure", str(path), *more])
+    over = ["--over", "rows"] if kind == "lines" else []
+    plot.main([f"table-{kind}", "--table", str(table), "--figure", str(path), *over, *more])
     with Image.open(path) as image:
         return np.asarray(image.convert("RGB"))
 
@@ -50,7 +51,7 @@ TEMPERATURES: list[dict[str, object]] = [
 
 
 def test_lines_over_rows_show_references_as_levels(tmp_path: Path) -> None:
-    places = lines.places_of(read_points(write(tmp_path / "a.csv", TEMPERATURES)))
+    places = lines.places_of(read_points(write(tmp_path / "a.csv", TEMPERATURES)), "rows")
     assert [(place.panel, place.line, place.x) for place in places] == [
         ("NN", "", None),
         ("NN", "", 0.02),
@@ -65,7 +66,7 @@ def test_columns_that_are_numbers_are_what_lines_go_over(tmp_path: Path) -> None
         for method in "ab"
         for epochs in (100, 300)
     ]
-    places = lines.places_of(read_points(write(tmp_path / "a.csv", cells)))
+    places = lines.places_of(read_points(write(tmp_path / "a.csv", cells)), "columns")
     assert {(place.panel, place.line) for place in places} == {("Top-1", "a"), ("Top-1", "b")}
     assert [place.x for place in places] == [100, 300, 100, 300]
 
@@ -76,7 +77,7 @@ def test_groups_that_are_numbers_are_what_lines_go_over(tmp_path: Path) -> None:
         for epochs in (100, 300)
         for column in ("Top-1", "Top-5")
     ]
-    places = lines.places_of(read_points(write(tmp_path / "a.csv", cells)))
+    places = lines.places_of(read_points(write(tmp_path / "a.csv", cells)), "groups")
     assert {(place.panel, place.line) for place in places} == {("Top-1", "a"), ("Top-5", "a")}
     assert {place.x for place in places} == {100, 300}
 
@@ -119,6 +120,18 @@ def test_bars_have_marks_where_something_is_reported(tmp_path: Path) -> None:
     assert len(rows_of(drawn("bars", tmp_path / "a.csv", "--references", "Supervised"), BLUE)) > 50
 
 
+def test_a_fourth_reference_is_grey_too_and_costs_have_their_unit(tmp_path: Path) -> None:
+    names = ["a", "b", "c", "d"]
+    costs: list[dict[str, object]] = [
+        {"row": name, "mean": 11.17, "value": "parameters", "unit": "M"} for name in names
+    ]
+    table = write(tmp_path / "a.csv", costs)
+    assert not len(rows_of(drawn("bars", table, "--references", *names), BLUE))
+    (group,) = table_bars.groups_of(read_points(table))
+    assert [str(cell) for _, cell in group.bars] == ["11.2"] * 4
+    assert axis_label(read_points(table), "") == "parameters, M"
+
+
 def test_the_legend_says_what_the_reported_numbers_are(tmp_path: Path) -> None:
     points = read_points(write(tmp_path / "a.csv", TEMPERATURES))
     assert mark_label(points) == "reported"
@@ -133,16 +146,17 @@ def test_the_legend_says_what_the_reported_numbers_are(tmp_path: Path) -> None:
 def test_equal_tables_give_equal_files(tmp_path: Path, kind: str) -> None:
     table = write(tmp_path / "a.csv", TEMPERATURES)
     once, again = tmp_path / "once.png", tmp_path / "again.png"
+    over = ["--over", "rows"] if kind == "lines" else []
     for path in (once, again):
-        plot.main([f"table-{kind}", "--table", str(table), "--figure", str(path)])
+        plot.main([f"table-{kind}", "--table", str(table), "--figure", str(path), *over])
     assert once.read_bytes() == again.read_bytes()
 
 
 def test_refuses_lines_over_no_numbers(tmp_path: Path) -> None:
     table = write(tmp_path / "a.csv", [{"row": "Ours", "mean": 1.0}])
     before = set(tmp_path.rglob("*"))
-    done = program("plot", "table-lines", "--table", table, "--figure", tmp_path / "a.png")
-    assert_refused(done, table, "neither groups, columns nor rows are numbers", folder=tmp_path, before=before)
+    done = program("plot", "table-lines", "--table", table, "--over", "rows", "--figure", tmp_path / "a.png")
+    assert_refused(done, table, "none of its rows is a number", folder=tmp_path, before=before)
 
 
 @pytest.mark.parametrize(

@@ -91,6 +91,39 @@ def small(write: Write) -> list[Path]:
     return [*small_net, *teacher, write("c", "other", distilled("m-one"), "linear", 50)]
 
 
+@pytest.fixture
+def online(write: Write) -> list[Path]:
+    """Two methods that train a teacher along, in two seeds each, and an encoder that one of them has taught since."""
+    metrics = []
+    for method, (student, teacher) in {"on": (60, 70), "on-7v": (64, 72)}.items():
+        for seed in (0, 1):
+            pair = f"wide--thin--{method}--seed{seed}"
+            taught = {**distilled(method, f"{pair}--teacher", seed), "teacher_architecture": "wide"}
+            teaches = {**pretrained(method, seed), "student_architecture": "thin"}
+            metrics.append(write(pair, "thin", taught, "linear", student + 2 * seed))
+            metrics.append(write(f"{pair}--teacher", "wide", teaches, "linear", teacher + 2 * seed))
+    return [*metrics, write("later", "thin", distilled("off", "wide--thin--on--seed0--teacher"), "linear", 50)]
+
+
+ONLINE = """\
+| Teacher → student | wide trained along → thin | wide--thin--on--seed0--teacher (wide) → thin |
+|-------------------|--------------------------:|---------------------------------------------:|
+| Evaluation        |                    Linear |                                       Linear |
+| Teacher           |                         – |                                         70.0 |
+| Teacher of on     |                71.0 ± 1.4 |                                            – |
+| Teacher of on-7v  |                73.0 ± 1.4 |                                            – |
+| on                |                61.0 ± 1.4 |                                            – |
+| on-7v             |            **65.0 ± 1.4** |                                            – |
+| off               |                         – |                                     **50.0** |
+"""  # noqa: RUF001
+
+
+def test_students_whose_teachers_are_trained_along_stand_side_by_side(online: list[Path]) -> None:
+    text = tabulate.written_in_markdown(read_comparisons(online), "")
+    assert text.startswith(ONLINE)
+    assert "- Seeds: Teacher of on 0, 1; Teacher of on-7v 0, 1; on 0, 1; on-7v 0, 1; off 0.\n" in text
+
+
 MARKDOWN = """\
 ## What \\| was \\<measured>
 
@@ -182,13 +215,13 @@ def test_csv_by_hand(tmp_path: Path, write: Write) -> None:
         write("alone", "alexnet", {"way": "fetch", "method": "moco-v2"}, "linear", 45.7),
     ]
     assert tabulated(tmp_path, metrics)["csv"] == (
-        "dataset,teacher,teacher_architecture,student_architecture,row,evaluation,value,mean,std,encoder_seeds,repeats,"
+        "dataset,teacher,teacher_architecture,student_architecture,row,evaluation,value,unit,mean,std,seeds,repeats,"
         "n_train,n_val,protocol,encoders\n"
-        "toy,big,resnet50,small,Teacher,linear,top1,90.0,,1,1,100,20,40 epochs,big\n"
-        "toy,,,alexnet,alone,linear,top1,45.7,,1,1,100,20,40 epochs,alone\n"
-        "toy,big,resnet50,small,Teacher,linear,top1_best_epoch,91.5,,1,1,100,20,40 epochs,big\n"
-        "toy,big,resnet50,small,Supervised,cluster-alignment,ca,60.125,3.25,1,5,100,20,10-means,sup\n"
-        "toy,big,resnet50,small,two,cluster-alignment,ca,62.0,2.828427,2,5,100,20,10-means,a0 a1\n"
+        "toy,big,resnet50,small,Teacher,linear,top1,percent,90.0,,0,1,100,20,40 epochs,big\n"
+        "toy,,,alexnet,alone,linear,top1,percent,45.7,,,1,100,20,40 epochs,alone\n"
+        "toy,big,resnet50,small,Teacher,linear,top1_best_epoch,percent,91.5,,0,1,100,20,40 epochs,big\n"
+        "toy,big,resnet50,small,Supervised,cluster-alignment,ca,percent,60.125,3.25,0,5,100,20,10-means,sup\n"
+        "toy,big,resnet50,small,two,cluster-alignment,ca,percent,62.0,2.828427,0 1,5,100,20,10-means,a0 a1\n"
     )
 
 
@@ -376,7 +409,7 @@ def test_what_has_units_has_a_table_of_its_own(tmp_path: Path, write: Write) -> 
     assert cells(text, "a (tiny)") == cells(text, "alone (huge)") == ["1,234", "11.2", "2"]
     assert "- Dataset: toy, 100 train and 20 val images.\n" in text
     assert "- Linear: of the backbone.\n" in text
-    assert "toy,big,,tiny,m,linear,parameters,11.1765" in written["csv"]
+    assert "toy,big,,tiny,m,linear,parameters,M,11.1765" in written["csv"]
 
 
 def test_refuses_no_metrics() -> None:

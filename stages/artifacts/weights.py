@@ -45,7 +45,9 @@ class InputContract:
 class EncoderCard:
     """An encoder's name, architecture, embedding dimension, input contract, and how it came to be.
 
-    ``origin`` holds ``way`` (fetch, pretrain, distill), ``method``, ``dataset``, ``seed``; a student's, ``teacher``.
+    ``origin`` holds ``way`` (fetch, pretrain, distill), ``method``, ``dataset``, ``seed``; a student's, ``teacher``. Of
+    two that were trained at once, it holds the other's architecture too: ``teacher_architecture``,
+    ``student_architecture``.
     """
 
     name: str

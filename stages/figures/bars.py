@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stages.figures.comparison import Cell, Comparison, heading, read_comparisons
-from stages.figures.style import GREY, OKABE_ITO, WIDTH, drawing
+from stages.figures.style import CHARACTER, GREY, OKABE_ITO, WIDTH, drawing
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -19,14 +19,13 @@ PANEL_HEIGHT, LEGEND_LINE = 2.7, 0.22
 GAP = 1.0
 """The space between two groups, in bars."""
 
-CHARACTER = 0.08
-"""A character's width in inches, about."""
-
 REFERENCES: dict[str, Look] = {
     "teacher": {"facecolor": "white", "edgecolor": GREY, "hatch": "////"},
     "supervised": {"facecolor": GREY},
     "untrained": {"facecolor": "#C8C8C8"},
 }
+
+HATCHES = ("xxxx", "....", "||||", "----", "++++", "oooo", "\\\\\\\\")
 
 MARK: Look = {
     "marker": "D",
@@ -121,10 +120,20 @@ def groups_of(comparison: Comparison, evaluation: str) -> list[Group]:
 
 def looks_of(comparisons: Sequence[Comparison]) -> dict[str, Look]:
     """The look of each label's bars, the same in all panels: greys for references, colours for what is compared."""
-    references = {c.label(row): REFERENCES[row.kind] for c in comparisons for row in c.rows if row.kind in REFERENCES}
+    references = greyed({c.label(row): row.kind for c in comparisons for row in c.rows if row.kind in REFERENCES})
     methods = [c.label(row) for c in comparisons for row in c.rows if row.kind == "method"]
     encoders = [name for c in comparisons if not c.groups for name in c.others]
     return {**references, **coloured([*methods, *encoders])}
+
+
+def greyed(kinds: Mapping[str, str]) -> dict[str, Look]:
+    """The look of each reference, by its label; after the first of a kind, with other hatches."""
+    looks: dict[str, Look] = {}
+    for label, kind in kinds.items():
+        before = list(kinds.values())[: len(looks)].count(kind)
+        hatch = HATCHES[(before - 1) % len(HATCHES)]
+        looks[label] = {"edgecolor": "white", **REFERENCES[kind], "hatch": hatch} if before else REFERENCES[kind]
+    return looks
 
 
 def coloured(labels: Sequence[str]) -> dict[str, Look]:
@@ -209,7 +218,7 @@ def _number(axis: "Axes", position: float, cell: Cell, foot: float | None, *, up
     from matplotlib.patheffects import withStroke
 
     axis.annotate(
-        f"{cell.mean:.1f}",
+        cell.shown(cell.mean),
         (position, cell.mean + (cell.std or 0) if foot is None else foot),
         xytext=(0, 2 if foot is None else 4),
         textcoords="offset points",

@@ -3,7 +3,7 @@
 import csv
 import dataclasses
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from stages.errors import UserError
@@ -56,10 +56,6 @@ def number_of(label: str) -> float | None:
     except ValueError:
         return None
     return number if math.isfinite(number) else None
-
-
-def are_numbers(labels: Iterable[str]) -> bool:
-    return all(number_of(label) is not None for label in labels)
 
 
 def axis_label(points: Sequence[Point], given: str) -> str:

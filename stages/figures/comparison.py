@@ -38,8 +38,16 @@ class Result:
 
     @property
     def teacher(self) -> str | None:
-        """The teacher's name, of a student; None of any other encoder."""
-        return str(self.origin["teacher"]) if self.origin["way"] == "distill" else None
+        """Of a student, its teacher's name or, of one that was trained along, what it shares with all its seeds'."""
+        if self.origin["way"] != "distill":
+            return None
+        along = self.origin.get("teacher_architecture")
+        return trained_along(along) if along else str(self.origin["teacher"])
+
+
+def trained_along(architecture: str) -> str:
+    """What stands for the teachers of this architecture, of which every student has its own; no encoder's name."""
+    return f"{architecture} trained along"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,9 +66,9 @@ class Cell:
     unit: str | None = None
 
     def __str__(self) -> str:
-        return " ± ".join(self._shown(value) for value in (self.mean, self.std) if value is not None)
+        return " ± ".join(self.shown(value) for value in (self.mean, self.std) if value is not None)
 
-    def _shown(self, value: float) -> str:
+    def shown(self, value: float) -> str:
         """Percent have one digit after the point; what has a unit has about three in all."""
         if self.unit is None:
             return f"{value:.1f}"
@@ -69,7 +77,10 @@ class Cell:
 
 @dataclasses.dataclass(frozen=True)
 class Group:
-    """The students of one architecture and one teacher, whose own architecture is None if it was not measured."""
+    """The students of one architecture and one teacher, whose own architecture is None if it was not measured.
+
+    Teachers that were trained along, each with its student, count as one by their architecture.
+    """
 
     teacher: str
     teacher_architecture: str | None
@@ -82,7 +93,10 @@ class Group:
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """What is compared within a group: the teacher, two references of the student's architecture, each method."""
+    """What is compared within a group: the teacher, two references of the student's architecture, each method.
+
+    Of teachers that were trained along, each method has a row.
+    """
 
     kind: Literal["teacher", "supervised", "untrained", "method"]
     label: str
@@ -90,8 +104,11 @@ class Row:
 
     def holds(self, result: Result, group: Group) -> bool:
         """Whether ``result`` belongs in this row of ``group``."""
-        if self.kind == "teacher":
+        if self == TEACHER:
             return result.encoder == group.teacher
+        if self.kind == "teacher":
+            pair = trained_along(result.architecture), result.origin.get("student_architecture")
+            return row_of(result) == self and pair == (group.teacher, group.architecture)
         in_group = (row_of(result), result.architecture) == (self, group.architecture)
         return in_group and result.teacher in (None, group.teacher)
 
@@ -105,6 +122,8 @@ def row_of(result: Result) -> Row | None:
     method, trained_on = result.origin["method"], result.origin.get("dataset")
     if result.teacher is not None:
         return Row("method", method, trained_on)
+    if "student_architecture" in result.origin:
+        return Row("teacher", f"Teacher of {method}", trained_on)
     if method == "supervised":
         return Row("supervised", "Supervised", trained_on)
     return UNTRAINED if method == "untrained" else None
@@ -228,7 +247,7 @@ def _comparison(dataset: str, results: Sequence[Result], architectures: dict[str
 
 
 def _reference_first(row: Row) -> int:
-    return ("supervised", "untrained", "method").index(row.kind)
+    return ("teacher", "supervised", "untrained", "method").index(row.kind)
 
 
 def _papers_order(evaluation: str) -> int:

@@ -4,11 +4,11 @@ import dataclasses
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from stages.errors import UserError
-from stages.figures.compared import Point, are_numbers, axis_label, mark_label, number_of, read_points
-from stages.figures.style import GREY, OKABE_ITO, WIDTH, drawing
+from stages.figures.compared import Point, axis_label, mark_label, number_of, read_points
+from stages.figures.style import CHARACTER, GREY, OKABE_ITO, WIDTH, drawing
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -22,8 +22,8 @@ WIDE = 30
 Look = tuple[str, str]
 """A line's colour and marker."""
 
-CHARACTER = 0.08
-"""A character's width in inches, about."""
+Over = Literal["groups", "columns", "rows"]
+"""Which labels of the table are the numbers that lines go over."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,19 +36,16 @@ class Place:
     point: Point
 
 
-def draw(table: Path, references: Sequence[str], x: str, y: str, path: Path) -> None:
+def draw(table: Path, over: Over, references: Sequence[str], x: str, y: str, path: Path) -> None:
     """Draw the cells of ``table``, with ``x`` and ``y`` on the axes; ``references`` are grey.
 
-    Where the groups are numbers, a line is a row and a panel a column; where the columns are, a line is a row and a
-    panel a group; otherwise a line is a group and a panel a column, and a
-    row that is no number is level.
+    Over groups, a line is a row and a panel a column; over columns, a line is a row and a panel a group; over rows, a
+    line is a group and a panel a column, and a row that is no number is level.
     """
     points = read_points(table)
-    places = places_of(points)
+    places = places_of(points, over)
     if all(place.x is None for place in places):
-        raise UserError(
-            f"{table}: neither groups, columns nor rows are numbers, so there is nothing to draw lines over"
-        )
+        raise UserError(f"{table}: none of its {over} is a number, so there is nothing to draw lines over")
     looks = looks_of([place.line for place in places if place.x is not None], references)
     panels = {place.panel: [other for other in places if other.panel == place.panel] for place in places}
     columns = min(COLUMNS, len(panels))
@@ -66,10 +63,10 @@ def draw(table: Path, references: Sequence[str], x: str, y: str, path: Path) -> 
         figure.legend(handles=legend, loc="outside lower center", ncols=min(4, len(legend)), fontsize=9, frameon=False)
 
 
-def places_of(points: Sequence[Point]) -> list[Place]:
-    if are_numbers(point.group for point in points):
+def places_of(points: Sequence[Point], over: Over) -> list[Place]:
+    if over == "groups":
         return [Place(point.column, point.row, number_of(point.group), point) for point in points]
-    if are_numbers(point.column for point in points):
+    if over == "columns":
         return [Place(point.group, point.row, number_of(point.column), point) for point in points]
     return [Place(point.column, point.group, number_of(point.row), point) for point in points]
 

@@ -1,9 +1,10 @@
 """A table as bars, a panel for each column, with what is reported as hollow marks."""
 
+import itertools
 from collections.abc import Sequence
 from pathlib import Path
 
-from stages.figures.bars import REFERENCES, Group, Panel, coloured, draw_panels
+from stages.figures.bars import REFERENCES, Group, Panel, coloured, draw_panels, greyed
 from stages.figures.compared import Point, axis_label, mark_label, read_points
 from stages.figures.comparison import Cell
 
@@ -14,7 +15,7 @@ def draw(table: Path, references: Sequence[str], y: str, path: Path) -> None:
     measured = {point.row for point in points if point.mean is not None}
     points = [point for point in points if point.row in {*measured, *references}]
     rows = list(dict.fromkeys(point.row for point in points))
-    greys = dict(zip([row for row in rows if row in references], REFERENCES.values(), strict=False))
+    greys = greyed(dict(zip([row for row in rows if row in references], itertools.cycle(REFERENCES))))
     looks = {**greys, **coloured([row for row in rows if row not in greys])}
     panels = []
     for column in dict.fromkeys(point.column for point in points):
@@ -37,4 +38,5 @@ def groups_of(points: Sequence[Point]) -> list[Group]:
 
 
 def _cell(point: Point) -> Cell | None:
-    return None if point.mean is None else Cell(point.mean, point.std, (), 1, ())
+    unit = None if point.unit == "percent" else point.unit
+    return None if point.mean is None else Cell(point.mean, point.std, (), 1, (), unit)

@@ -73,7 +73,9 @@ class Compared:
     def difference(self, place: Place) -> float | None:
         """Measured less reported, where both are there and comparable."""
         measured, number = self.measured.get(place), self.numbers.get(place)
-        return measured.cell.mean - number.value if self.comparable and measured and number else None
+        if self.comparable and measured and number and number.comparable:
+            return measured.cell.mean - number.value
+        return None
 
 
 def read_measured(place: Place, value: str, paths: Sequence[Path]) -> Measured:
@@ -90,6 +92,18 @@ def read_measured(place: Place, value: str, paths: Sequence[Path]) -> Measured:
     assert cell is not None
     layers = dict.fromkeys(result.metrics.notes.get("best_layer", "") for result in results)
     return Measured(name, cell, "/".join(layers) if name == "top1" else "")
+
+
+def check_units(compared: Compared) -> None:
+    """Refuse what is measured in another unit than it is reported in."""
+    for place, measured in compared.measured.items():
+        unit = _unit(measured)
+        if compared.reported and place in compared.numbers and compared.reported.unit != unit:
+            raise UserError(
+                f"{measured.cell.results[0].path}: {measured.value} is in {unit or 'no unit'}, but the paper's number "
+                f"for {place.row}, {_place_name(place.group, place.column)} is in {compared.reported.unit}: compare "
+                "another value, or correct the `unit` in the paper's file"
+            )
 
 
 def tables_of(compared: Compared) -> list[Table]:
@@ -167,6 +181,8 @@ def _about_the_paper(compared: Compared) -> Iterator[str]:
     yield f"Reported: {compared.reported.source}."
     if compared.comparable:
         yield f"Each cell: measured (reported, measured {MINUS} reported)."
+        if any(not compared.numbers[place].comparable for place in compared.measured if place in compared.numbers):
+            yield "Without a difference: the paper's number was measured in another way, as its remark says."
     else:
         yield (
             f"Each cell: measured (reported). Measured on {_listed(_datasets(compared))}: not comparable with the "
@@ -223,8 +239,12 @@ def _images(measured: Measured) -> str:
 
 
 def _what(measured: Measured) -> str:
-    unit = "percent" if measured.cell.unit is None else measured.cell.unit
+    unit = _unit(measured)
     return f"{measured.value} in {unit}" if unit else measured.value
+
+
+def _unit(measured: Measured) -> str:
+    return "percent" if measured.cell.unit is None else measured.cell.unit
 
 
 def _protocol(measured: Measured) -> str:

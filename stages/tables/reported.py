@@ -18,11 +18,15 @@ class Place(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Number:
-    """A number as it is printed, with its deviation and remark, such as a layer's name, if it has them."""
+    """A number as it is printed, with its deviation and remark, such as a layer's name, if it has them.
+
+    Not ``comparable`` is one that was not measured as its table's others were; its remark says how it was.
+    """
 
     value: float
     deviation: float | None = None
     note: str = ""
+    comparable: bool = True
 
     def __str__(self) -> str:
         deviation = "" if self.deviation is None else f" ± {self.deviation}"
@@ -31,11 +35,12 @@ class Number:
 
 @dataclasses.dataclass(frozen=True)
 class Reported:
-    """A paper's table; ``source`` says where it stands."""
+    """A paper's table, whose numbers are all in ``unit``; ``source`` says where it stands."""
 
     title: str
     source: str
     numbers: Mapping[Place, Number]
+    unit: str = "percent"
 
     @property
     def rows(self) -> list[str]:
@@ -60,7 +65,9 @@ def read_reported(path: Path, table: str) -> Reported:
         raise UserError(
             f"{path}: the numbers of {table} cannot be read ({error!r}); expected numbers by row, group and column"
         ) from error
-    return Reported(entry.get("title", ""), _source(paper.get("citation", {}), table, entry), numbers)
+    return Reported(
+        entry.get("title", ""), _source(paper.get("citation", {}), table, entry), numbers, entry.get("unit", "percent")
+    )
 
 
 def _source(citation: Mapping[str, Any], table: str, entry: Mapping[str, Any]) -> str:

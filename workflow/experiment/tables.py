@@ -68,8 +68,11 @@ class Table:
 
 @dataclass(frozen=True)
 class Figure:
+    """Of a table; lines go ``over`` its groups, columns or rows, whichever are numbers."""
+
     table: str
     kind: str
+    over: str
     x: str
     y: str
 
@@ -250,19 +253,27 @@ def _overlap(reported: Reported, rows: Iterable[str], columns: Iterable[str], gr
 
 def _figure(where: str, entry: Mapping[str, Any], tables: Mapping[str, Table]) -> Figure:
     require(f"{where}.table", "table", entry["table"], tables)
-    table = tables[entry["table"]]
+    lines = entry["kind"] == "lines"
+    if "x" in entry and not lines:
+        raise ConfigError(f"{where}.x: bars have no such axis; expected kind: lines, or no x")
+    over = _over(where, tables[entry["table"]]) if lines else ""
+    return Figure(entry["table"], entry["kind"], over, entry.get("x", ""), entry.get("y", ""))
+
+
+def _over(where: str, table: Table) -> str:
+    """What lines go over: the first of groups, columns, and rows but for references, that are numbers."""
     rows = [row for row in table.rows if row not in table.references]
-    if entry["kind"] == "lines" and not any(map(_are_numbers, (table.groups, table.columns, rows))):
-        raise ConfigError(
-            f"{where}.kind: lines are drawn over groups, columns or rows that are numbers, but {entry['table']} "
-            f"has the rows {', '.join(rows)}; expected kind: bars, or the rows that are no numbers among the "
-            "table's references"
-        )
-    return Figure(entry["table"], entry["kind"], entry.get("x", ""), entry.get("y", ""))
+    for name, labels in {"groups": table.groups, "columns": table.columns, "rows": rows}.items():
+        if labels and all(map(_is_number, labels)):
+            return name
+    raise ConfigError(
+        f"{where}.kind: lines are drawn over groups, columns or rows that are numbers, but {table.name} has the rows "
+        f"{', '.join(table.rows)}; expected kind: bars, or the rows that are no numbers among the table's references"
+    )
 
 
-def _are_numbers(labels: Iterable[str]) -> bool:
+def _is_number(label: str) -> bool:
     try:
-        return all(math.isfinite(float(label)) for label in labels)
+        return math.isfinite(float(label))
     except ValueError:
         return False

@@ -278,7 +278,8 @@ def get_figures_of(table):
 def get_figure_options(wildcards):
     figure = experiment.figures[wildcards.figure]
     references = experiment.tables[figure.table].references
-    return commands.flags({"x": figure.x, "y": figure.y, "references": references})
+    lines = {"over": figure.over, "x": figure.x} if figure.kind == "lines" else {}
+    return commands.flags({**lines, "y": figure.y, "references": references})
 
 
 def get_common_figures():
