@@ -300,6 +300,13 @@ def test_refuses_numbers_of_another_form(tmp_path: Path, numbers: object) -> Non
         read_reported(path, "table-1")
 
 
+@pytest.mark.parametrize("text", ["[1, 2", "title: a paper", "tables: 3", ""])
+def test_refuses_a_file_that_is_no_papers(tmp_path: Path, text: str) -> None:
+    (tmp_path / "paper.yaml").write_text(text)
+    with pytest.raises(UserError, match=r"paper\.yaml: the numbers of table-1 cannot be read"):
+        read_reported(tmp_path / "paper.yaml", "table-1")
+
+
 @pytest.mark.parametrize(
     ("n", "text"),
     [

@@ -55,19 +55,19 @@ def read_reported(path: Path, table: str) -> Reported:
     """
     import yaml
 
-    paper = yaml.safe_load(path.read_text())
-    if table not in paper["tables"]:
-        raise UserError(f"{path}: {unknown('table', table, paper['tables'])}")
-    entry = paper["tables"][table]
     try:
+        paper = yaml.safe_load(path.read_text())
+        tables = paper["tables"]
+        if table not in tables:
+            raise UserError(f"{path}: {unknown('table', table, tables)}")
+        entry = tables[table]
         numbers = dict(_numbers(entry["numbers"]))
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        source = _source(paper.get("citation", {}), table, entry)
+    except (yaml.YAMLError, AttributeError, KeyError, TypeError, ValueError) as error:
         raise UserError(
             f"{path}: the numbers of {table} cannot be read ({error!r}); expected numbers by row, group and column"
         ) from error
-    return Reported(
-        entry.get("title", ""), _source(paper.get("citation", {}), table, entry), numbers, entry.get("unit", "percent")
-    )
+    return Reported(entry.get("title", ""), source, numbers, entry.get("unit", "percent"))
 
 
 def _source(citation: Mapping[str, Any], table: str, entry: Mapping[str, Any]) -> str:
