@@ -19,7 +19,7 @@ from stages.tables.reported import Place
 from stages.tables.tidy import facts_of, written
 
 if TYPE_CHECKING:
-    from stages.tables.compared import Compared, Measured
+    from stages.tables.compared import Compared
 
 CSV_COLUMNS = (
     "group",
@@ -69,7 +69,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     from stages.artifacts.atomic import write_text
     from stages.tables import latex, markdown
-    from stages.tables.compared import Compared, check_units, notes_of, tables_of
+    from stages.tables.compared import Compared, check_units, notes_of, read_measured, tables_of
     from stages.tables.reported import read_reported
 
     reported = read_reported(arguments.paper, arguments.table) if arguments.paper else None
@@ -78,7 +78,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         rows=tuple(arguments.rows),
         columns=tuple(arguments.columns),
         references=tuple(arguments.references),
-        measured=dict(map(_measured, arguments.cell)),
+        measured=read_measured(map(_cell, arguments.cell)),
         reported=reported,
         comparable=arguments.comparable == "true",
     )
@@ -93,17 +93,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     print(text, end="")
 
 
-def _measured(words: Sequence[str]) -> "tuple[Place, Measured]":
-    """A ``--cell``."""
-    from stages.tables.compared import read_measured
-
+def _cell(words: Sequence[str]) -> tuple[Place, str, list[Path]]:
+    """A ``--cell``: its place, its value's name, its files."""
     if len(words) < 5:
         raise UserError(
             f"--cell {' '.join(words)}: expected a group, a row, a column, a value's name and metrics files"
         )
     group, row, column, value, *paths = words
-    place = Place(group, row, column)
-    return place, read_measured(place, value, [Path(path) for path in paths])
+    return Place(group, row, column), value, [Path(path) for path in paths]
 
 
 def tidy(compared: "Compared") -> str:

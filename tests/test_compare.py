@@ -241,6 +241,19 @@ def test_what_was_measured_in_another_way_is_not_subtracted(tmp_path: Path, writ
     assert [row["difference"] for row in csv.DictReader(io.StringIO(text["csv"]))] == ["", "5.0"]
 
 
+def test_a_value_that_an_encoder_does_not_have_leaves_its_place_empty(tmp_path: Path, write: Write) -> None:
+    teacher, student = write("big", "cost", {"flops": 4.1}), write("small", "cost", {"flops": 1.8, "ratio": 2.3})
+    cells = [("--cell", "", row, "Ratio", "ratio", file) for row, file in (("Big", teacher), ("Small", student))]
+    shape = ("--rows", "Big", "Small", "--columns", "Ratio")
+    text = squeezed(compared(tmp_path, *cells[0], *cells[1], *shape)["markdown"])
+    assert "|Big|–|" in text  # noqa: RUF001
+    assert "|Small|2.3|" in text
+    with pytest.raises(UserError, match=r"big-cost.*: has no value 'ratio' for the column Ratio; it has flops"):
+        compared(tmp_path, *cells[0], *shape)
+    with pytest.raises(UserError, match=r"big-cost.*: has no value 'ratio'"):
+        compared(tmp_path, *cells[1], teacher, *shape)
+
+
 @pytest.mark.parametrize(("reported", "measured"), [("G", None), (None, "G"), ("M", "G")])
 def test_refuses_to_compare_other_units(
     tmp_path: Path, write: Write, reported: str | None, measured: str | None

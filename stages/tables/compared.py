@@ -1,7 +1,7 @@
 """What was measured beside what a paper reports: rows by groups of columns, and what a reader of them must know."""
 
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from stages.errors import UserError
@@ -78,20 +78,35 @@ class Compared:
         return None
 
 
-def read_measured(place: Place, value: str, paths: Sequence[Path]) -> Measured:
-    """The mean of ``value`` (empty: the usual one) over the metrics files of encoders that differ in their seed."""
-    results = [read_result(path) for path in paths]
-    name = value or shown(results[0].metrics.values)
-    for result in results:
-        if name not in result.metrics.values:
-            raise UserError(
-                f"{result.path}: has no value {name!r} for the column {place.column}; it has "
-                f"{', '.join(result.metrics.values)}"
-            )
-    cell = summary(results, name)
-    assert cell is not None
-    layers = dict.fromkeys(result.metrics.notes.get("best_layer", "") for result in results)
-    return Measured(name, cell, "/".join(layers) if name == "top1" else "")
+def read_measured(cells: Iterable[tuple[Place, str, Sequence[Path]]]) -> dict[Place, Measured]:
+    """What was measured, of each place's value (empty: the usual one) and metrics files.
+
+    The files of a place are of encoders that differ in their seed. An evaluation may lack a value for some encoders, as
+    a ratio to its teacher for one that has none: such a place stays empty.
+
+    Raises:
+        UserError: none of a column's files has its value, or only some of a place's; one is named, with what it has.
+    """
+    measured: dict[Place, Measured] = {}
+    missing: dict[str, str] = {}
+    for place, value, paths in cells:
+        results = [read_result(path) for path in paths]
+        name = value or shown(results[0].metrics.values)
+        if lacking := [result for result in results if name not in result.metrics.values]:
+            known = ", ".join(lacking[0].metrics.values)
+            text = f"{lacking[0].path}: has no value {name!r} for the column {place.column}; it has {known}"
+            if len(lacking) < len(results):
+                raise UserError(text)
+            missing.setdefault(place.column, text)
+            continue
+        cell = summary(results, name)
+        assert cell is not None
+        layers = dict.fromkeys(result.metrics.notes.get("best_layer", "") for result in results)
+        measured[place] = Measured(name, cell, "/".join(layers) if name == "top1" else "")
+    for column, text in missing.items():
+        if column not in {place.column for place in measured}:
+            raise UserError(text)
+    return measured
 
 
 def check_units(compared: Compared) -> None:
