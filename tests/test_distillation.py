@@ -416,7 +416,9 @@ def test_only_the_backbone_is_in_the_saved_weights(method: str, distilled: Calla
     state, card = load_weights(distilled(method).weights)
     assert set(state) == set(encoder().backbone.state_dict())
     assert card.dimension == DIMENSION
+    along = {"teacher_architecture": "resnet18_x0.125"} if learns_from(method) == "online" else {}
     assert card.origin == {
+        **along,
         "way": "distill",
         "method": method,
         "dataset": "digits",
