@@ -86,14 +86,14 @@ def kmeans(
     clustering.train(points, index)
     of_points, of_queries = (index.search(rows, 1)[1][:, 0] for rows in (points, queries))
     if empty := options.clusters - len(np.unique(of_points)):
-        if (found := distinct(points, options.clusters)) < options.clusters:
-            raise UserError(
-                f"{where}: {options.clusters} clusters asked for, but there are {found} distinct embeddings of "
-                f"{len(points)} images; ask for fewer clusters, or look whether the encoder has collapsed"
-            )
+        # No error: a collapsed encoder is a result, which a table of many has to be able to show.
         logger.warning(
             "%s: %d of %d clusters are empty, from the k-means seed %d", where, empty, options.clusters, seed
         )
+        if (found := distinct(points, options.clusters)) < options.clusters:
+            logger.warning(
+                "%s: only %d distinct embeddings of %d images: has the encoder collapsed?", where, found, len(points)
+            )
     return of_points, of_queries
 
 
