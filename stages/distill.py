@@ -33,6 +33,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     from stages.artifacts.weights import InputContract
     from stages.datasets import augmentations
     from stages.datasets.packed import read_pack
+    from stages.training.acceleration import accelerate
     from stages.training.arguments import add_training_arguments, run_of, write_encoder
     from stages.training.batches import Batch, stream
     from stages.training.loop import train
@@ -64,7 +65,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     pack = read_pack(arguments.train)
     augmentation = augmentations.named(arguments.augmentation, arguments.size)
-    teacher = teacher_from(kind, files, pack, arguments.size)
+    teacher = teacher_from(kind, files, pack, arguments.size, options)
     training = run_of(arguments, options, pack, teacher.identity)
 
     seed_here(arguments.seed)
@@ -72,6 +73,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     objective = plugins.class_in(method, distillation.Distillation)(
         student, distillation.Setting(teacher.dimension, len(pack), teacher.clusters, teacher.networks), options
     )
+    accelerate(objective, options)
     teacher.to(training.device)
 
     def prepare(batch: Batch) -> Batch:

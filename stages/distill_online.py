@@ -22,6 +22,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     from stages.artifacts.weights import InputContract
     from stages.datasets import augmentations
     from stages.datasets.packed import read_pack
+    from stages.training.acceleration import accelerate
     from stages.training.arguments import add_training_arguments, run_of, write_encoder
     from stages.training.batches import stream
     from stages.training.loop import train
@@ -53,6 +54,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     objective = plugins.class_in(method, distillation.Distillation)(
         student, distillation.Setting(teacher.dimension, len(pack), teacher=teacher), options
     )
+    accelerate(objective, options)
 
     batches = functools.partial(
         stream, pack, augmentation, options, views=objective.views, seed=arguments.seed, workers=arguments.workers

@@ -19,6 +19,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     from stages.artifacts.weights import InputContract
     from stages.datasets import augmentations
     from stages.datasets.packed import read_pack
+    from stages.training.acceleration import accelerate
     from stages.training.arguments import add_training_arguments, run_of, write_encoder
     from stages.training.batches import stream
     from stages.training.loop import train
@@ -37,6 +38,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     seed_here(arguments.seed)
     encoder = architectures.build(arguments.architecture, InputContract.named(arguments.size, arguments.normalisation))
     objective = plugins.class_in(method, pretraining.Pretraining)(encoder, options, len(pack.classes))
+    accelerate(objective, options)
     if objective.supervised:
         pack.single_labels()
 

@@ -16,6 +16,7 @@ from stages.artifacts.weights import digest_of
 from stages.datasets.packed import PackedImages
 from stages.distillation import Setting, cluster_classification
 from stages.errors import UserError
+from stages.training.recipe import TrainingRecipe
 from stages.training.teacher import ClusteredTeacher, teacher_from
 from tests.training_fixtures import (
     CLUSTERS,
@@ -88,7 +89,7 @@ def test_the_recipe_is_that_of_the_authors_released_run() -> None:
 def test_every_image_has_the_cluster_of_its_own_embedding(
     small_pack: PackedImages, teacher_cache: Path, teacher_clusters: Path
 ) -> None:
-    teacher = teacher_from("assignments", {"assignments": teacher_clusters}, small_pack, SIZE)
+    teacher = teacher_from("assignments", {"assignments": teacher_clusters}, small_pack, SIZE, TrainingRecipe())
     assert isinstance(teacher, ClusteredTeacher)
     points = F.normalize(torch.tensor(read_embeddings(teacher_cache).vectors, dtype=torch.float64))
     rows = torch.randperm(len(small_pack), generator=torch.Generator().manual_seed(0))
@@ -130,7 +131,7 @@ def test_clusters_of_other_images_are_refused_with_both_named(
     path = tmp_path / "clusters.h5"
     cluster.main(["--train", str(cache), "--assignments", str(path), "--clusters", "5"])
     with pytest.raises(UserError) as error:
-        teacher_from("assignments", {"assignments": path}, small_pack, SIZE)
+        teacher_from("assignments", {"assignments": path}, small_pack, SIZE, TrainingRecipe())
     for part in (path, small_pack.path, small_pack.fingerprint[:12], "cluster the embeddings of these images first"):
         assert str(part) in str(error.value)
     assert "\n" not in str(error.value)

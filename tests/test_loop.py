@@ -18,7 +18,7 @@ from stages.errors import UserError
 from stages.training.arguments import HISTORY_COLUMNS, run_of, write_history
 from stages.training.batches import Batch, steps_per_epoch
 from stages.training.checkpoint import Checkpoint
-from stages.training.loop import Run, train
+from stages.training.loop import AHEAD, Run, train
 from stages.training.objective import Objective
 from stages.training.position import seed_here
 from stages.training.recipe import Recipe, learning_rate
@@ -58,6 +58,12 @@ class Regression(Objective):
 
 
 DATA = torch.randn(IMAGES, 4, generator=torch.Generator().manual_seed(5))
+
+
+@pytest.fixture(params=[0, 1], autouse=True)
+def steps_ahead(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A loss that is waited for a step later, as on a GPU, changes nothing that anyone sees."""
+    monkeypatch.setitem(AHEAD, "cpu", request.param)
 
 
 def batches_from(first: int) -> Iterator[Batch]:
@@ -322,15 +328,14 @@ def test_a_save_that_fails_keeps_the_state_before_it(tmp_path: Path, monkeypatch
 def test_a_loss_that_is_not_finite_names_step_rate_and_images(tmp_path: Path, fault: float, name: str) -> None:
     objective = Regression(at(12, lambda: torch.tensor(fault)))
     with pytest.raises(UserError) as error:
-        trained(objective, run_in(tmp_path))
+        trained(objective, run_in(tmp_path, seconds=0))
     message = str(error.value)
     assert f"the loss is {name} at step 12 (epoch 3, learning rate 0.01, images [10, 11, 12, 13]...)" in message
     assert "\n" not in message
-    unbroken = Regression(at(12, terminate))
-    with pytest.raises(SystemExit):
-        trained(unbroken, run_in(tmp_path / "unbroken"))
-    assert all(value.isfinite().all() for value in objective.state_dict().values()), "the bad step was not taken"
-    assert not torch.equal(objective.layer.weight, unbroken.layer.weight)
+    saved = run_in(tmp_path).checkpoint.load()
+    assert saved is not None
+    assert saved["step"] == 12
+    assert all(value.isfinite().all() for value in saved["objective"].values()), "the bad step was not saved"
 
 
 def test_a_program_that_diverges_ends_in_one_line_and_leaves_no_output(

@@ -9,7 +9,7 @@ import yaml
 from experiment import source
 from experiment.config import Experiment
 
-from stages.training.recipe import Recipe
+from stages.training.recipe import TrainingRecipe
 
 ROOT = Path(__file__).resolve().parents[1]
 CONFIG = yaml.safe_load((ROOT / "workflow/configs/methods.yaml").read_text())
@@ -49,7 +49,7 @@ def test_three_methods_learn_from_more_than_embeddings() -> None:
 def test_the_page_has_every_method_with_its_own_keys(package: str) -> None:
     page = (ROOT / "docs/methods.md").read_text()
     sections = dict(re.findall(r"^### `([a-z0-9-]+)`\n((?:(?!#).*\n)*)", page, flags=re.MULTILINE))
-    shared = {field.name for field in dataclasses.fields(Recipe)}
+    shared = {field.name for field in dataclasses.fields(TrainingRecipe)}
     for method in source.plugins(package):
         assert method in sections, f"docs/methods.md does not describe {method}"
         for key in source.options(source.plugin_module(package, method)):

@@ -24,6 +24,7 @@ from stages.datasets.packed import PackedImages
 from stages.errors import UserError
 from stages.pretraining import Pretraining
 from stages.training.networks import Projector
+from stages.training.recipe import TrainingRecipe
 from stages.training.teacher import ProjectedTeacher, teacher_from
 from tests.checkpoint_fixtures import LAYOUTS, PROJECTORS, public
 from tests.project import TINY, Project
@@ -117,8 +118,8 @@ def test_a_projected_teacher_is_its_head_on_its_embeddings_cached_or_live(
 ) -> None:
     head, images = used(HEADS["simclr"]), images_seeded(0, 3)
     for files in ({"embeddings": teacher_cache}, {"weights": untrained_teacher}):
-        plain = teacher_from("embeddings", files, small_pack, SIZE)
-        found = teacher_from("projections", {**files, "heads": heads}, small_pack, SIZE)
+        plain = teacher_from("embeddings", files, small_pack, SIZE, TrainingRecipe())
+        found = teacher_from("projections", {**files, "heads": heads}, small_pack, SIZE, TrainingRecipe())
         assert isinstance(found, ProjectedTeacher)
         assert (found.dimension, found.card) == (7, plain.card)
         assert found.identity.startswith(f"{plain.identity} ")
@@ -127,7 +128,9 @@ def test_a_projected_teacher_is_its_head_on_its_embeddings_cached_or_live(
             torch.testing.assert_close(projections, head(said(plain, indices, images)), rtol=1e-6, atol=1e-6)
             assert not projections.requires_grad
     rows = torch.from_numpy(read_embeddings(teacher_cache).vectors[[4, 0, 7]]).float()
-    cached = teacher_from("projections", {"embeddings": teacher_cache, "heads": heads}, small_pack, SIZE)
+    cached = teacher_from(
+        "projections", {"embeddings": teacher_cache, "heads": heads}, small_pack, SIZE, TrainingRecipe()
+    )
     torch.testing.assert_close(said(cached, [4, 0, 7], images), head(rows), rtol=1e-6, atol=1e-6)
 
 
@@ -136,7 +139,9 @@ def test_heads_of_another_encoder_or_without_a_projector_are_refused(
 ) -> None:
     def refusal(path: Path) -> str:
         with pytest.raises(UserError) as error:
-            teacher_from("projections", {"embeddings": teacher_cache, "heads": path}, small_pack, SIZE)
+            teacher_from(
+                "projections", {"embeddings": teacher_cache, "heads": path}, small_pack, SIZE, TrainingRecipe()
+            )
         assert "\n" not in str(error.value)
         return str(error.value)
 

@@ -17,7 +17,7 @@ from stages.datasets.augmentations import to_float
 from stages.datasets.packed import PackedImages, read_pack
 from stages.errors import UserError
 from stages.training.batches import stream
-from stages.training.recipe import Recipe
+from stages.training.recipe import Recipe, TrainingRecipe
 from stages.training.teacher import CachedTeacher, LiveTeacher, teacher_from
 from tests.training_fixtures import (
     ARCHITECTURE,
@@ -107,7 +107,7 @@ def test_a_cache_of_the_other_split_is_refused_with_both_named(
 def test_a_cache_says_which_weights_made_it(
     small_pack: PackedImages, untrained_teacher: Path, teacher_cache: Path
 ) -> None:
-    teacher = teacher_from("embeddings", {"embeddings": teacher_cache}, small_pack, SIZE)
+    teacher = teacher_from("embeddings", {"embeddings": teacher_cache}, small_pack, SIZE, TrainingRecipe())
     assert isinstance(teacher, CachedTeacher)
     view, kind = teacher.cache.transform, teacher.cache.vectors.dtype
     assert teacher.identity == f"{digest_of(untrained_teacher)} {view} {kind}"
@@ -119,11 +119,11 @@ def test_a_cache_says_which_weights_made_it(
 
 def test_a_live_teacher_of_another_image_size_is_refused(odd_teacher: Path) -> None:
     with pytest.raises(UserError, match=rf"images of {SIZE} pixels, but the student sees {2 * SIZE}"):
-        LiveTeacher(odd_teacher, 2 * SIZE)
+        LiveTeacher(odd_teacher, 2 * SIZE, TrainingRecipe())
 
 
 def test_a_live_teacher_normalises_as_it_was_trained(odd_teacher: Path, small_pack: PackedImages) -> None:
-    teacher = teacher_from("embeddings", {"weights": odd_teacher}, small_pack, SIZE)
+    teacher = teacher_from("embeddings", {"weights": odd_teacher}, small_pack, SIZE, TrainingRecipe())
     images = images_seeded(0, 7)
     found = teacher(batch_of(images))
     torch.testing.assert_close(found, by_hand(odd_teacher, images), rtol=1e-4, atol=1e-5)
@@ -131,7 +131,7 @@ def test_a_live_teacher_normalises_as_it_was_trained(odd_teacher: Path, small_pa
 
 
 def test_a_live_teacher_is_in_evaluation_mode(odd_teacher: Path) -> None:
-    teacher = LiveTeacher(odd_teacher, SIZE)
+    teacher = LiveTeacher(odd_teacher, SIZE, TrainingRecipe())
     images = images_seeded(0, 7)
     whole = teacher(batch_of(images))
     torch.testing.assert_close(teacher(batch_of(images[:1])), whole[:1], rtol=1e-4, atol=1e-5)

@@ -33,7 +33,10 @@ class Backbone(nn.Module):
 
 
 class Encoder(nn.Module):
-    """A backbone that takes images in 0..1 and normalises them itself, so that every encoder can see the same crop."""
+    """A backbone that takes images in 0..1 and normalises them itself, so that every encoder can see the same crop.
+
+    ``autocast`` runs the backbone in bfloat16; images and embeddings keep their precision.
+    """
 
     mean: Tensor
     std: Tensor
@@ -43,6 +46,7 @@ class Encoder(nn.Module):
         # Channels last halves the time of MobileNets on CPUs, and is what tensor cores want on GPUs.
         self.backbone = backbone.to(memory_format=torch.channels_last)
         self.contract = contract
+        self.autocast = False
         self.register_buffer("mean", torch.tensor(contract.mean).view(3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(contract.std).view(3, 1, 1), persistent=False)
 
@@ -53,8 +57,9 @@ class Encoder(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Images [B, 3, S, S] in 0..1 to embeddings [B, D], neither normalised nor projected."""
         normalised = (images - self.mean) / self.std
-        embeddings: Tensor = self.backbone(normalised.contiguous(memory_format=torch.channels_last))
-        return embeddings
+        with torch.autocast(images.device.type, torch.bfloat16, enabled=self.autocast):
+            embeddings: Tensor = self.backbone(normalised.contiguous(memory_format=torch.channels_last))
+        return embeddings.to(images.dtype)
 
 
 def family(name: str) -> str:

@@ -15,13 +15,13 @@ from stages.architectures import Encoder
 from stages.distillation import Distillation, Setting, teacher_of
 from stages.errors import UserError
 from stages.training.batches import Batch
-from stages.training.recipe import Recipe
+from stages.training.recipe import TrainingRecipe
 
 TEACHER = "assignments"
 
 
 @dataclasses.dataclass(frozen=True)
-class Options(Recipe):
+class Options(TrainingRecipe):
     epochs: Annotated[int, "passes over the training images"] = 100
     learning_rate: Annotated[float, "at its highest"] = 0.1
     nesterov: Annotated[bool, "Nesterov's form of the momentum"] = True

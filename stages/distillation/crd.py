@@ -19,14 +19,14 @@ from stages.architectures import Encoder
 from stages.distillation import Distillation, Setting, teacher_of
 from stages.errors import UserError, above_zero, at_least
 from stages.training.batches import Batch
-from stages.training.recipe import Recipe
+from stages.training.recipe import TrainingRecipe
 
 EPSILON = 1e-7
 CHUNK_BYTES = 128 * 2**20
 
 
 @dataclasses.dataclass(frozen=True)
-class Options(Recipe):
+class Options(TrainingRecipe):
     dimension: Annotated[int, "of the common space"] = 128
     negatives: Annotated[int, "images that each is contrasted with"] = 16_384
     temperature: Annotated[float, "of the similarities"] = 0.07

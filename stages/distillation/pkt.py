@@ -15,13 +15,13 @@ from torch.nn import functional as F
 from stages.architectures import Encoder
 from stages.distillation import Distillation, Setting, teacher_of
 from stages.training.batches import Batch
-from stages.training.recipe import Recipe
+from stages.training.recipe import TrainingRecipe
 
 EPSILON = 1e-7
 
 
 @dataclasses.dataclass(frozen=True)
-class Options(Recipe):
+class Options(TrainingRecipe):
     weight: Annotated[float, "factor of the loss"] = 30_000.0
 
 

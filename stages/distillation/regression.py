@@ -12,11 +12,11 @@ from torch.nn import functional as F
 from stages.architectures import Encoder
 from stages.distillation import Distillation, Setting, teacher_of
 from stages.training.batches import Batch
-from stages.training.recipe import Recipe
+from stages.training.recipe import TrainingRecipe
 
 
 @dataclasses.dataclass(frozen=True)
-class Options(Recipe):
+class Options(TrainingRecipe):
     """Nothing but the recipe."""
 
 

@@ -20,11 +20,11 @@ from stages.similarity.fused import similarity_kl
 from stages.similarity.options import not_too_sharp
 from stages.similarity.queue import AnchorQueue
 from stages.training.batches import Batch
-from stages.training.recipe import Recipe
+from stages.training.recipe import TrainingRecipe
 
 
 @dataclasses.dataclass(frozen=True)
-class Options(Recipe):
+class Options(TrainingRecipe):
     epochs: Annotated[int, "passes over the training images"] = 200
     learning_rate: Annotated[float, "at its highest"] = 0.03
     schedule: Annotated[

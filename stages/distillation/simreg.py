@@ -13,11 +13,11 @@ from torch.nn import functional as F
 from stages.architectures import Encoder
 from stages.distillation import Distillation, Setting, teacher_of
 from stages.training.batches import Batch
-from stages.training.recipe import Recipe
+from stages.training.recipe import TrainingRecipe
 
 
 @dataclasses.dataclass(frozen=True)
-class Options(Recipe):
+class Options(TrainingRecipe):
     drop_last: Annotated[bool, "leave out the last, smaller batch of an epoch"] = True
     learning_rate: Annotated[float, "at its highest"] = 0.05
     schedule: Annotated[

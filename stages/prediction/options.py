@@ -4,11 +4,11 @@ import dataclasses
 from typing import Annotated, Literal
 
 from stages.errors import UserError, at_least, different
-from stages.training.recipe import Recipe
+from stages.training.recipe import TrainingRecipe
 
 
 @dataclasses.dataclass(frozen=True)
-class SimDisOptions(Recipe):
+class SimDisOptions(TrainingRecipe):
     """BYOL's recipe, and which views the student predicts."""
 
     epochs: Annotated[int, "passes over the training images"] = 100

@@ -21,13 +21,13 @@ from stages.prediction.distance import squared_distance
 from stages.pretraining import Pretraining
 from stages.training.batches import Batch
 from stages.training.momentum import follow, frozen, frozen_redraw, rising
-from stages.training.recipe import Recipe
+from stages.training.recipe import TrainingRecipe
 
 HEADS = "networks"
 
 
 @dataclasses.dataclass(frozen=True)
-class Options(Recipe):
+class Options(TrainingRecipe):
     epochs: Annotated[int, "passes over the training images"] = 1000
     batch_size: Annotated[int, "images a step"] = 4096
     drop_last: Annotated[bool, "leave out the last, smaller batch of an epoch"] = True

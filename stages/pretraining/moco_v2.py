@@ -21,13 +21,13 @@ from stages.pretraining import Pretraining
 from stages.similarity.queue import AnchorQueue
 from stages.training.batches import Batch
 from stages.training.momentum import follow, frozen
-from stages.training.recipe import Recipe
+from stages.training.recipe import TrainingRecipe
 
 HEADS = "projector"
 
 
 @dataclasses.dataclass(frozen=True)
-class Options(Recipe):
+class Options(TrainingRecipe):
     epochs: Annotated[int, "passes over the training images"] = 200
     drop_last: Annotated[bool, "leave out the last, smaller batch of an epoch"] = True
     learning_rate: Annotated[float, "at its highest"] = 0.03

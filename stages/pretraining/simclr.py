@@ -17,13 +17,13 @@ from stages.artifacts.heads import tensors_of
 from stages.errors import above_zero
 from stages.pretraining import Pretraining
 from stages.training.batches import Batch
-from stages.training.recipe import Recipe
+from stages.training.recipe import TrainingRecipe
 
 HEADS = "projector"
 
 
 @dataclasses.dataclass(frozen=True)
-class Options(Recipe):
+class Options(TrainingRecipe):
     epochs: Annotated[int, "passes over the training images"] = 100
     batch_size: Annotated[int, "images a step"] = 4096
     drop_last: Annotated[bool, "leave out the last, smaller batch of an epoch"] = True

@@ -9,11 +9,11 @@ from torch.nn import functional as F
 from stages.architectures import Encoder
 from stages.pretraining import Pretraining
 from stages.training.batches import Batch
-from stages.training.recipe import Recipe
+from stages.training.recipe import TrainingRecipe
 
 
 @dataclasses.dataclass(frozen=True)
-class Options(Recipe):
+class Options(TrainingRecipe):
     """torchvision's reference recipe for ResNet-18, whose weights CompRess compares with."""
 
     epochs: Annotated[int, "passes over the training images"] = 90

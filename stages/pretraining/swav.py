@@ -22,7 +22,7 @@ from stages.errors import above_zero, at_least
 from stages.pretraining import Pretraining
 from stages.similarity.queue import AnchorQueue
 from stages.training.batches import Batch
-from stages.training.recipe import Recipe
+from stages.training.recipe import TrainingRecipe
 
 HEADS = "projector"
 
@@ -30,7 +30,7 @@ FULL_CROPS = 2
 
 
 @dataclasses.dataclass(frozen=True)
-class Options(Recipe):
+class Options(TrainingRecipe):
     epochs: Annotated[int, "passes over the training images"] = 200
     batch_size: Annotated[int, "images a step"] = 4096
     drop_last: Annotated[bool, "leave out the last, smaller batch of an epoch"] = True

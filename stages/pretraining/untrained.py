@@ -5,11 +5,11 @@ from typing import Annotated
 
 from stages.errors import UserError
 from stages.pretraining import Pretraining
-from stages.training.recipe import Recipe
+from stages.training.recipe import TrainingRecipe
 
 
 @dataclasses.dataclass(frozen=True)
-class Options(Recipe):
+class Options(TrainingRecipe):
     epochs: Annotated[int, "0: the initial weights are written as they are"] = 0
 
     def __post_init__(self) -> None:

@@ -4,7 +4,7 @@ import dataclasses
 from typing import Annotated, Literal
 
 from stages.errors import UserError, above_zero
-from stages.training.recipe import Recipe
+from stages.training.recipe import TrainingRecipe
 
 Precision = Literal["single", "half"]
 LEAST_TEMPERATURE = 1e-3
@@ -12,7 +12,7 @@ LEAST_TEMPERATURE = 1e-3
 
 
 @dataclasses.dataclass(frozen=True)
-class SimilarityOptions(Recipe):
+class SimilarityOptions(TrainingRecipe):
     """Similarity to which anchors, and how the student's are compared with the teacher's."""
 
     temperature: Annotated[float, "of both softmaxes; the paper uses 0.04, and 0.007 for SwAV teachers"] = 0.04

@@ -18,11 +18,11 @@ from stages.artifacts.heads import save_heads
 from stages.artifacts.weights import NORMALISATIONS, EncoderCard, save_weights
 from stages.command_line import add_run_arguments
 from stages.datasets.packed import PackedImages
-from stages.errors import at_least
+from stages.errors import UserError, at_least
 from stages.training.batches import steps_per_epoch
 from stages.training.checkpoint import Checkpoint
 from stages.training.loop import Run
-from stages.training.recipe import Recipe
+from stages.training.recipe import Recipe, TrainingRecipe
 
 
 def add_training_arguments(parser: argparse.ArgumentParser) -> None:
@@ -62,15 +62,22 @@ def run_of(arguments: argparse.Namespace, recipe: Recipe, pack: PackedImages, *i
 
     Args:
         inputs: digests of whatever else the run is made from, such as the teacher's embeddings.
+
+    Raises:
+        UserError: bfloat16 is asked for where there is no GPU.
     """
     at_least(0, workers=arguments.workers)
     facts = {name: str(value) for name, value in vars(arguments).items() if name not in PLACES}
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if isinstance(recipe, TrainingRecipe) and recipe.bfloat16 and device.type == "cpu":
+        # Of small images, PyTorch's gradients of convolutions can be off by any factor there.
+        raise UserError("--bfloat16 is true, but this machine has no GPU; expected false: it is for GPUs alone")
     key = hashlib.sha256(json.dumps([facts, pack.fingerprint, *inputs], sort_keys=True).encode()).hexdigest()
     return Run(
         recipe=recipe,
         seed=arguments.seed,
         steps_per_epoch=steps_per_epoch(len(pack), recipe),
-        device=torch.device("cuda" if torch.cuda.is_available() else "cpu"),
+        device=device,
         checkpoint=Checkpoint(arguments.checkpoints, key),
         checkpoint_seconds=arguments.checkpoint_seconds,
     )

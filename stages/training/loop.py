@@ -8,10 +8,12 @@ import signal
 import sys
 import time
 import types
+from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from stages.errors import UserError
 from stages.progress import track
@@ -22,6 +24,9 @@ from stages.training.position import seed_here
 from stages.training.recipe import Recipe
 
 logger = logging.getLogger("stages")
+
+AHEAD = {"cuda": 1}
+"""How many more steps a kind of device is given before a step's loss is waited for: it computes meanwhile."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,7 +65,7 @@ def train(
     """
     objective.to(run.device).train()
     optimizer = objective.optimizer(run.recipe)
-    epoch = _Epoch()
+    epoch = _Epoch(AHEAD.get(run.device.type, 0))
     history, first = _restore(objective, optimizer, run, epoch)
     saved = time.monotonic()
     with _termination_noted() as terminated:
@@ -68,7 +73,8 @@ def train(
         batches = epoch.timing_the_wait(batches_from(first))
         for step, batch in zip(track(steps, title, total=len(steps), unit="steps"), batches, strict=False):
             rate = objective.before_step(optimizer, run.recipe, step, run.steps_per_epoch)
-            epoch.add(_step(objective, optimizer, prepare, batch, run, step, rate), len(batch.indices))
+            loss = _step(objective, optimizer, prepare, batch, run, step)
+            epoch.add(_Taken(step, 1 + step // run.steps_per_epoch, rate, batch.indices, loss))
             if (step + 1) % run.steps_per_epoch == 0:
                 history.append({"epoch": (step + 1) // run.steps_per_epoch, "learning_rate": rate, **epoch.row()})
             # The last one too: what follows training, such as a probe's next run, may be broken off as well.
@@ -88,32 +94,49 @@ def _step(
     batch: Batch,
     run: Run,
     step: int,
-    rate: float,
-) -> float:
-    """One optimizer step; returns the loss."""
+) -> Tensor:
+    """One optimizer step; returns the loss, which may not have been computed yet."""
     seed_here(run.seed, step)
-    loss = objective(prepare(batch))
-    value = float(loss.detach())
-    if not math.isfinite(value):
-        raise UserError(
-            f"the loss is {value} at step {step} (epoch {step // run.steps_per_epoch + 1}, learning rate {rate:g}, "
-            f"images {batch.indices[:4].tolist()}...): lower learning_rate, or look at these images and their "
-            "teacher's embeddings"
-        )
+    loss: Tensor = objective(prepare(batch))
     optimizer.zero_grad(set_to_none=True)
     loss.backward()
     optimizer.step()
     objective.after_step((step + 1) / run.steps)
-    return value
+    return loss.detach()
+
+
+@dataclasses.dataclass(frozen=True)
+class _Taken:
+    """A step that was taken: its place, and its loss, which a GPU may still be at."""
+
+    step: int
+    epoch: int
+    rate: float
+    indices: Tensor
+    loss: Tensor
+
+    def value(self) -> float:
+        """The loss, waited for; one that is not finite is an error."""
+        value = float(self.loss)
+        if not math.isfinite(value):
+            raise UserError(
+                f"the loss is {value} at step {self.step} (epoch {self.epoch}, learning rate {self.rate:g}, images "
+                f"{self.indices[:4].tolist()}...): lower learning_rate, or look at these images and their teacher's "
+                "embeddings"
+            )
+        return value
 
 
 class _Epoch:
     """The running epoch's figures, for its row in the history.
 
     ``loss`` is the sum over its ``images``, with those before an interruption; what is ``timed`` is what came after.
+    The losses of the last ``ahead`` steps are not waited for until they are needed.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, ahead: int) -> None:
+        self.ahead = ahead
+        self.pending: deque[_Taken] = deque()
         self.restart()
 
     def restart(self) -> None:
@@ -129,15 +152,28 @@ class _Epoch:
                 return
             yield batch
 
-    def add(self, loss: float, images: int) -> None:
-        self.loss += loss * images
-        self.images += images
-        self.timed += images
+    def add(self, taken: _Taken) -> None:
+        self.pending.append(taken)
+        self.timed += len(taken.indices)
+        self._settle(self.ahead)
+
+    def _settle(self, ahead: int) -> None:
+        """Count the losses of all steps but the last ``ahead``."""
+        while len(self.pending) > ahead:
+            taken = self.pending.popleft()
+            self.loss += taken.value() * len(taken.indices)
+            self.images += len(taken.indices)
+
+    def sums(self) -> tuple[float, int]:
+        """The sum of the losses so far, and over how many images; an error if one is not finite."""
+        self._settle(0)
+        return self.loss, self.images
 
     def row(self) -> dict[str, float]:
+        loss, images = self.sums()
         took = time.monotonic() - self.start
         row = {
-            "loss": self.loss / self.images,
+            "loss": loss / images,
             "images_per_second": round(self.timed / took, 1),
             "waiting_share": round(self.waited / took, 4),
         }
@@ -153,7 +189,7 @@ def _state(
         "optimizer": optimizer.state_dict(),
         "history": history,
         "step": step,
-        "epoch_loss": (epoch.loss, epoch.images),
+        "epoch_loss": epoch.sums(),
     }
 
 

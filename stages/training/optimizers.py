@@ -10,19 +10,21 @@ from stages.training.recipe import Recipe
 
 def optimizer_of(module: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
     """SGD or LARS over what of ``module`` requires a gradient; the loop sets the learning rate at each step."""
+    groups = _groups(module, recipe)
     settings: dict[str, Any] = {
         "lr": recipe.learning_rate,
         "momentum": recipe.sgd_momentum,
         "nesterov": recipe.nesterov,
     }
     if recipe.optimizer == "sgd":
-        return torch.optim.SGD(_groups(module, recipe), **settings)
+        # On the CPU the plain form is as fast, and its rounding is what runs from before go on with.
+        return torch.optim.SGD(groups, fused=groups[0]["params"][0].is_cuda, **settings)
     from lightly.utils.lars import LARS
 
-    return LARS(_groups(module, recipe), **settings)
+    return LARS(groups, **settings)
 
 
-def _groups(module: nn.Module, recipe: Recipe) -> list[dict[str, object]]:
+def _groups(module: nn.Module, recipe: Recipe) -> list[dict[str, Any]]:
     """All parameters with weight decay, or the vectors among them (norms and biases) without.
 
     Without weight decay, lightly's LARS leaves out its trust ratio as well, as SimCLR and BYOL do.

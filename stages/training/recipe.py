@@ -1,4 +1,4 @@
-"""The optimisation part of a method's options, and the learning rate it gives at each step."""
+"""The part of a method's options that all methods share, and the learning rate it gives at each step."""
 
 import dataclasses
 import math
@@ -39,6 +39,16 @@ class Recipe:
             raise UserError(
                 f"--weight-decay is {self.weight_decay:g}; expected a number above 0 with the optimizer lars"
             )
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainingRecipe(Recipe):
+    """A recipe for training an encoder itself, and how its passes are computed."""
+
+    bfloat16: Annotated[
+        bool, "run the encoders, a live teacher's too, in bfloat16 by autocast; weights and losses stay in float32"
+    ] = False
+    compile: Annotated[bool, "compile the encoders by torch.compile: minutes at the start, for long training"] = False
 
 
 def learning_rate(recipe: Recipe, step: int, steps_per_epoch: int) -> float:

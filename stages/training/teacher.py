@@ -14,8 +14,10 @@ from stages.artifacts.heads import Owner, heads_of, load_heads
 from stages.artifacts.weights import EncoderCard, digest_of, load_weights
 from stages.datasets.packed import PackedImages
 from stages.errors import UserError
+from stages.training.acceleration import accelerate
 from stages.training.batches import Batch
 from stages.training.networks import Networks, networks_from, projector_from
+from stages.training.recipe import TrainingRecipe
 
 
 class Teacher(Protocol):
@@ -67,13 +69,14 @@ class LiveTeacher:
     clusters = 0
     networks: Networks | None = None
 
-    def __init__(self, weights: Path, size: int) -> None:
+    def __init__(self, weights: Path, size: int, recipe: TrainingRecipe) -> None:
         state, self.card = _of_size(weights, size)
         self.dimension = self.card.dimension
         self.identity = digest_of(weights)
         self.owner, self.path = Owner(self.card.name, self.identity), weights
         self.encoder = architectures.load(self.card.architecture, self.card.contract, state, str(weights))
         self.encoder.eval().requires_grad_(False)
+        accelerate(self.encoder, recipe)
 
     def to(self, device: torch.device) -> None:
         self.encoder.to(device)
@@ -159,8 +162,10 @@ def _of_size(weights: Path, size: int) -> tuple[dict[str, Tensor], EncoderCard]:
     return state, card
 
 
-def teacher_from(kind: str, files: Mapping[str, Path], pack: PackedImages, size: int) -> Teacher:
-    """The teacher, for students that see ``size`` pixels.
+def teacher_from(
+    kind: str, files: Mapping[str, Path], pack: PackedImages, size: int, recipe: TrainingRecipe
+) -> Teacher:
+    """The teacher, for students that see ``size`` pixels and train by the ``recipe``.
 
     Args:
         kind: what a student learns from: embeddings, projections, assignments or networks.
@@ -172,6 +177,8 @@ def teacher_from(kind: str, files: Mapping[str, Path], pack: PackedImages, size:
         return NetworksTeacher(files["weights"], files["heads"], size)
     cached = "embeddings" in files
     teacher = (
-        CachedTeacher(read_embeddings(files["embeddings"]), pack) if cached else LiveTeacher(files["weights"], size)
+        CachedTeacher(read_embeddings(files["embeddings"]), pack)
+        if cached
+        else LiveTeacher(files["weights"], size, recipe)
     )
     return ProjectedTeacher(teacher, files["heads"]) if kind == "projections" else teacher

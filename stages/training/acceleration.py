@@ -1,0 +1,15 @@
+"""How an encoder's passes are computed: in bfloat16, or compiled. What they compute stays the same but for rounding."""
+
+from torch import nn
+
+from stages.architectures import Encoder
+from stages.training.recipe import TrainingRecipe
+
+
+def accelerate(module: nn.Module, recipe: TrainingRecipe) -> None:
+    """Run all encoders in ``module`` as the ``recipe`` says; their weights and the names of these stay as they are."""
+    for encoder in module.modules():
+        if isinstance(encoder, Encoder):
+            encoder.autocast = recipe.bfloat16
+            if recipe.compile:
+                encoder.backbone.compile()
