@@ -79,7 +79,7 @@ def mapped(train: "Embeddings", folder: Path) -> "NDArray[np.float32]":
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryFile(dir=folder) as file:
         for rows in train.unit_slices():
-            file.write(rows)
+            file.write(rows.data)
         file.flush()
         return np.asarray(np.memmap(file, np.float32, mode="r", shape=train.vectors.shape))
 
