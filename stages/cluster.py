@@ -8,6 +8,7 @@ count up from faiss's own 1234. The result feeds cluster alignment, and later cl
 
 import dataclasses
 import logging
+import tempfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -18,6 +19,8 @@ from stages.errors import UserError, at_least
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+
+    from stages.artifacts.embeddings import Embeddings
 
 logger = logging.getLogger("stages")
 
@@ -54,7 +57,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         train, val = read_embeddings(arguments.train), None
         if train.split != "train":
             raise UserError(f"{arguments.train}: holds the {train.split} split; expected the train split")
-    points = train.unit()
+    points = mapped(train, arguments.assignments.parent)
     queries = val.unit() if val else points[:0]
     seeds = tuple(range(options.seed, options.seed + options.runs))
     runs = [
@@ -64,6 +67,21 @@ def main(argv: Sequence[str] | None = None) -> None:
     train_runs, val_runs = zip(*runs, strict=True)
     found = Assignments.of(train, val, options.clusters, options.iterations, seeds, train_runs, val_runs)
     write_assignments(arguments.assignments, found)
+
+
+def mapped(train: "Embeddings", folder: Path) -> "NDArray[np.float32]":
+    """`train.unit()` in a file without a name in ``folder``, mapped into memory.
+
+    faiss goes through it in each iteration, and a million vectors of 2048 dimensions may be more than memory holds.
+    """
+    import numpy as np
+
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryFile(dir=folder) as file:
+        for rows in train.unit_slices():
+            file.write(rows.data)
+        file.flush()
+        return np.asarray(np.memmap(file, np.float32, mode="r", shape=train.vectors.shape))
 
 
 def kmeans(

@@ -105,6 +105,7 @@ def accuracies(
     labels, truth = train.single_labels(), val.single_labels()
     # All of them are read as they lie on the disk.
     chosen = None if len(labelled) == len(labels) else labelled
+    queries = val.unit()
     found: list[float] = []
     for seed in seeds:
         random = np.random.default_rng(seed)
@@ -112,8 +113,8 @@ def accuracies(
             rows = labelled
             if options.shots:
                 rows = labelled[drawn(labels[labelled], options.shots, random, str(train.path))]
-            anchors = train.unit(rows if options.shots else chosen)
-            similarities, neighbours = nearest(anchors, val.unit_slices(), options.k, str(train.path))
+            anchors = train.unit_slices(rows if options.shots else chosen)
+            similarities, neighbours = nearest(anchors, queries, options.k, str(train.path))
             weights = weights_of(similarities, options)
         found.append(100 * float(np.mean(votes(labels[rows[neighbours]], weights, random) == truth)))
     return found

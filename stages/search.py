@@ -12,30 +12,26 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
-# faiss reports which of its builds it loads, as if it were of interest.
-logging.getLogger("faiss.loader").setLevel(logging.WARNING)
+# faiss reports which of its builds it loads, and every slice it searches, as if they were of interest.
+for reporter in ("faiss.loader", "faiss.contrib.exhaustive_search"):
+    logging.getLogger(reporter).setLevel(logging.WARNING)
 
 
 def nearest(
-    anchors: "NDArray[np.float32]", queries: "Iterable[NDArray[np.float32]]", k: int, where: str
+    anchors: "Iterable[NDArray[np.float32]]", queries: "NDArray[np.float32]", k: int, where: str
 ) -> tuple["NDArray[np.float32]", "NDArray[np.int64]"]:
-    """The k largest inner products [M, k] of each query with the ``anchors`` [N, D], falling, and the anchors' rows.
+    """The k largest inner products [M, k] of each query [M, D] with the ``anchors``, falling, and the anchors' rows.
 
-    ``queries`` come in slices [m, D], as `Embeddings.unit_slices` yields them.
+    ``anchors`` come in slices [n, D], as `Embeddings.unit_slices` yields them, and no more than one is held at a time:
+    all of them may be more than memory holds.
     """
-    import faiss
-    import numpy as np
+    from faiss import METRIC_INNER_PRODUCT
+    from faiss.contrib.exhaustive_search import knn_ground_truth
 
-    if k > len(anchors):
-        raise UserError(f"{where}: {k} neighbours asked for, but there are {len(anchors)} images to search")
-    if faiss.get_num_gpus():
-        index = on_gpus(faiss.IndexFlatIP(anchors.shape[1]))
-        index.add(anchors)
-        found = [index.search(rows, k) for rows in queries]
-    else:
-        # What an index on the CPU does, without the copy of the anchors that it would make first.
-        found = [faiss.knn(rows, anchors, k, faiss.METRIC_INNER_PRODUCT) for rows in queries]
-    similarities, neighbours = (np.concatenate(parts) for parts in zip(*found, strict=True))
+    similarities, neighbours = knn_ground_truth(queries, anchors, k, METRIC_INNER_PRODUCT)
+    # Where there are too few, faiss fills each query's row up with -1.
+    if (found := (neighbours[0] >= 0).sum()) < k:
+        raise UserError(f"{where}: {k} neighbours asked for, but there are {found} images to search")
     return similarities, neighbours
 
 

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import tracemalloc
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import SimpleNamespace
@@ -102,6 +103,18 @@ def noted_rows(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
     monkeypatch.setattr(embeddings, "unit_rows", noting)
     return counts
+
+
+def peak_bytes(monkeypatch: pytest.MonkeyPatch, work: Callable[[], object]) -> int:
+    """The most that Python and numpy allocate while ``work`` is done with small slices of caches; maps do not count."""
+    monkeypatch.setattr(embeddings, "SLICE_BYTES", 2**16)
+    work()  # what it imports stays
+    tracemalloc.start()
+    try:
+        work()
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
 
 
 def program(stage: str, *arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:

@@ -15,7 +15,7 @@ from stages.artifacts.assignments import Assignments, read_assignments
 from stages.artifacts.embeddings import unit_rows
 from stages.artifacts.metrics import Metrics, read_metrics
 from stages.errors import UserError
-from tests.conftest import flags
+from tests.conftest import flags, peak_bytes
 
 Make = Callable[..., Path]
 
@@ -95,6 +95,18 @@ def test_runs_have_consecutive_seeds_from_faisss_own_and_repeat_exactly(pixels: 
         alone = clustered(*pixels, clusters=10, seed=seed)
         np.testing.assert_array_equal(alone.train[0], together.train[number])
         np.testing.assert_array_equal(alone.val[0], together.val[number])
+
+
+def test_the_train_vectors_are_never_all_in_memory(make_embeddings: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    vectors = np.random.default_rng(0).normal(size=(20_000, 64)).astype(np.float16)
+    train = make_embeddings("train", vectors, np.arange(20_000) % 20)
+    val = make_embeddings("val", vectors[:50], np.arange(50) % 20)
+    assert peak_bytes(monkeypatch, lambda: clustered(train, val, clusters=5)) < vectors.nbytes
+    assert {path.name.removesuffix(".sha256") for path in train.parent.iterdir()} == {
+        "train.h5",
+        "val.h5",
+        "clusters.h5",
+    }
 
 
 def test_assignments_keep_the_labels_and_where_they_come_from(pixels: tuple[Path, Path]) -> None:

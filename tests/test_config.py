@@ -303,6 +303,17 @@ REFUSALS = {
         {"fetch": "moco_v2_800ep", "dataset": "digits", "epochs": 3},
         ["encoders.public", "unknown key 'epochs'"],
     ),
+    "a canary of a checkpoint whose authors have no neighbours": (
+        "encoders/public",
+        {"fetch": "swav_800ep", "dataset": "digits", "canary": 1},
+        ["encoders.public.canary: swav_800ep has no published accuracy", "one of 1-nn, 20-nn, knn", "found linear"],
+    ),
+    "a canary without a tolerance": (
+        "encoders/public",
+        {"fetch": "moco_v2_800ep", "dataset": "digits", "canary": 0},
+        ["encoders.public.canary: 0 is less than", "by how many percentage points"],
+    ),
+    "a canary of an encoder that is trained here": ("encoders/teacher/canary", 1, ["unknown key 'canary'"]),
     "both ways at once": (
         "encoders/teacher/fetch",
         "moco_v2_800ep",

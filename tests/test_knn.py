@@ -18,7 +18,7 @@ from stages.artifacts.metrics import Metrics, read_metrics
 from stages.artifacts.subsets import Subset, write_subset
 from stages.errors import UserError
 from stages.search import nearest
-from tests.conftest import assert_refused, card, flags, noted_rows, program
+from tests.conftest import assert_refused, card, flags, noted_rows, peak_bytes, program
 
 Make = Callable[..., Path]
 
@@ -122,13 +122,23 @@ def test_the_slices_read_at_once_change_nothing(make_embeddings: Make, monkeypat
         measured(make_embeddings("train", train, labels), pair[1])
 
 
+@pytest.mark.parametrize("options", [{"k": 3}, {"shots": 1000}])
+def test_the_train_vectors_are_never_all_in_memory(
+    make_embeddings: Make, monkeypatch: pytest.MonkeyPatch, options: dict[str, int]
+) -> None:
+    vectors = np.random.default_rng(0).normal(size=(20_000, 64)).astype(np.float16)
+    train = make_embeddings("train", vectors, np.arange(20_000) % 20)
+    val = make_embeddings("val", vectors[:50], np.arange(50) % 20)
+    assert peak_bytes(monkeypatch, lambda: measured(train, val, **options)) < vectors.nbytes
+
+
 def test_neighbours_are_those_of_a_plain_float64_sort_by_cosine() -> None:
     train, _, val, _ = blobs(seed=0, classes=5, images=200, spread=2.0)
     wide = [rows.astype(np.float64) for rows in (train, val)]
     first, second = (rows / np.sqrt((rows**2).sum(axis=1, keepdims=True)) for rows in wide)
     expected = np.argsort(-(second @ first.T), axis=1)[:, :10]
-    queries = np.array_split(unit_rows(val, ""), 7)
-    similarities, neighbours = nearest(unit_rows(train, ""), queries, 10, "")
+    anchors = np.array_split(unit_rows(train, ""), 30)  # some slices have fewer rows than there are neighbours
+    similarities, neighbours = nearest(anchors, unit_rows(val, ""), 10, "")
     np.testing.assert_array_equal(neighbours, expected)
     np.testing.assert_allclose(similarities, np.take_along_axis(second @ first.T, expected, axis=1), atol=1e-5)
 

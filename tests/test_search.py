@@ -18,7 +18,7 @@ def cloned(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, Any]]:
     """The indices that faiss was asked to put on its GPUs, each with the options; they stay on the CPU."""
     asked: list[tuple[Any, Any]] = []
 
-    def to_all_gpus(index: Any, co: Any) -> Any:
+    def to_all_gpus(index: Any, co: Any, ngpu: int = -1) -> Any:
         assert not index.ntotal, "vectors that are already in an index on the CPU take memory twice"
         asked.append((index, co))
         return index
@@ -39,13 +39,12 @@ def test_the_search_on_gpus_finds_what_a_plain_sort_finds(
     unit_vectors: tuple[Rows, Rows], cloned: list[tuple[Any, Any]]
 ) -> None:
     anchors, queries = unit_vectors
-    similarities, neighbours = search.nearest(anchors, np.array_split(queries, 7), 5, "")
+    similarities, neighbours = search.nearest(np.array_split(anchors, 7), queries, 5, "")
     exact = queries.astype(np.float64) @ anchors.T.astype(np.float64)
     np.testing.assert_array_equal(neighbours, np.argsort(-exact, axis=1)[:, :5])
     np.testing.assert_allclose(similarities, np.take_along_axis(exact, neighbours, axis=1), atol=1e-5)
     ((index, _),) = cloned
     assert index.metric_type == faiss.METRIC_INNER_PRODUCT
-    assert index.ntotal == 200
 
 
 def test_several_gpus_share_the_vectors_out(cloned: list[tuple[Any, Any]]) -> None:

@@ -66,13 +66,17 @@ class Pretrained:
 
 @dataclass(frozen=True)
 class Fetched:
-    """A public checkpoint. ``entry`` is its table in the catalogue, as text: what a change of it changes."""
+    """A public checkpoint. ``entry`` is its table in the catalogue, as text: what a change of it changes.
+
+    ``canary`` is by how many points its accuracy may differ from the published one, if it is to be compared.
+    """
 
     name: str
     checkpoint: str
     architecture: str
     dataset: str
     entry: str
+    canary: float | None
 
 
 @dataclass(frozen=True)
@@ -221,6 +225,12 @@ class Experiment:
         return [name for name, encoder in self.encoders.items() if isinstance(encoder, Fetched)]
 
     @property
+    def canaries(self) -> dict[str, float]:
+        """The fetched encoders that are to be as good as published, each with its tolerance in points."""
+        fetched = (encoder for encoder in self.encoders.values() if isinstance(encoder, Fetched))
+        return {encoder.name: encoder.canary for encoder in fetched if encoder.canary is not None}
+
+    @property
     def students(self) -> list[str]:
         return [name for name, encoder in self.encoders.items() if isinstance(encoder, Student)]
 
@@ -248,12 +258,16 @@ class Experiment:
 
     def _fetched(self, where: str, name: str, entry: Mapping[str, Any]) -> Fetched:
         for key in entry:
-            if key not in ("fetch", "dataset"):
-                raise ConfigError(f"{where}: {unknown('key', key, ('fetch', 'dataset'))}")
+            if key not in ("fetch", "dataset", "canary"):
+                raise ConfigError(f"{where}: {unknown('key', key, ('fetch', 'dataset', 'canary'))}")
         catalogue = tomllib.loads(CATALOGUE.read_text())
         require(f"{where}.fetch", "checkpoint", entry["fetch"], catalogue)
         table = catalogue[entry["fetch"]]
-        return Fetched(name, entry["fetch"], table["architecture"], entry["dataset"], json.dumps(table, sort_keys=True))
+        if "canary" in entry:
+            _check_labels(where, "knn", name, self.datasets[entry["dataset"]])
+            _require_published(f"{where}.canary", entry["fetch"], table.get("published", {}))
+        text = json.dumps(table, sort_keys=True)
+        return Fetched(name, entry["fetch"], table["architecture"], entry["dataset"], text, entry.get("canary"))
 
     def _pretrained(self, where: str, name: str, entry: Mapping[str, Any]) -> Pretrained:
         if "architecture" not in entry:
@@ -374,6 +388,18 @@ def _check_labels(where: str, kind: str, encoder: str, dataset: Dataset) -> None
             f"{where}: {kind} of {encoder} on {dataset.name} needs images with {needed} "
             f"label{'s' if needed == 'several' else ''} each, but {dataset.source} has {found}; name other datasets or "
             "encoders"
+        )
+
+
+def _require_published(where: str, checkpoint: str, published: Mapping[str, float]) -> None:
+    """A canary compares accuracies of neighbours, which not all authors have published."""
+    nothing: tuple[tuple[str, object], ...] = ()
+    names = [name for name, _ in source.constant("stages.canary", "PROTOCOLS", nothing)]
+    if not published.keys() & set(names):
+        raise ConfigError(
+            f"{where}: {checkpoint} has no published accuracy of nearest neighbours to compare with; expected one of "
+            f"{', '.join(names)} in its table of {CATALOGUE.name}, found {', '.join(published) or 'none'}; take the "
+            "key out"
         )
 
 

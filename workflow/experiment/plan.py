@@ -223,10 +223,12 @@ def _weights(encoder: str) -> Path:
 
 
 def _embedded(experiment: Experiment) -> Iterator[tuple[str, str]]:
-    """Whose embeddings of what are needed: by evaluations of embeddings, and by students of cached ones."""
+    """Whose embeddings of what are needed: by evaluations of embeddings, canaries, and students of cached ones."""
     for m in experiment.measurements:
         if experiment.evaluations[m.evaluation].base in EMBEDDED:
             yield m.encoder, m.dataset
+    for name in experiment.canaries:
+        yield name, experiment.encoders[name].dataset
     for name in experiment.students:
         student = experiment.student(name)
         if student.learns_from in ("embeddings", "assignments"):

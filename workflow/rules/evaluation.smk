@@ -182,3 +182,37 @@ rule align:
     shell:
         "OMP_NUM_THREADS={threads} python -m stages.align --name {wildcards.evaluation}"
         " --assignments {input.assignments[0]} --metrics {output.metrics} > {log} 2>&1"
+
+
+rule canary:
+    input:
+        unpack(get_canary_input),
+    output:
+        metrics="results/canaries/{encoder}.json",
+    log:
+        "logs/canary/{encoder}.log",
+    benchmark:
+        "results/benchmarks/canary/{encoder}.tsv"
+    wildcard_constraints:
+        encoder=any_of(experiment.canaries),
+    # Before students that learn from what may be wrong.
+    priority: 1
+    container:
+        get_container("faiss")
+    resources:
+        gpu=1,
+        mem_mb=16000,
+        runtime=60,
+    params:
+        tolerance=lambda wildcards: experiment.canaries[wildcards.encoder],
+        code=source.fingerprint("stages.canary"),
+        image=get_image("faiss"),
+    shell:
+        "OMP_NUM_THREADS={threads} python -m stages.canary --tolerance {params.tolerance}"
+        " --train {input.train[0]} --val {input.val[0]} --metrics {output.metrics} > {log} 2>&1"
+
+
+rule canaries:
+    input:
+        get_canaries(),
+    localrule: True

@@ -175,10 +175,14 @@ def get_detection_code(wildcards):
     return source.fingerprint("stages.voc_detection", get_architecture_module(get_encoder(wildcards).architecture))
 
 
-def get_embeddings(wildcards):
+def get_caches(encoder, dataset):
     """The caches of an encoder's embeddings of a dataset."""
-    folder = f"results/embeddings/{wildcards.encoder}/{wildcards.dataset}"
+    folder = f"results/embeddings/{encoder}/{dataset}"
     return {split: tracked(f"{folder}-{split}.h5") for split in ("train", "val")}
+
+
+def get_embeddings(wildcards):
+    return get_caches(wildcards.encoder, wildcards.dataset)
 
 
 def get_subsets(wildcards):
@@ -227,6 +231,14 @@ def get_probe_code(wildcards):
 
 def get_evaluation_options(wildcards):
     return commands.flags(experiment.evaluations[wildcards.evaluation].options)
+
+
+def get_canary_input(wildcards):
+    return get_caches(wildcards.encoder, get_encoder(wildcards).dataset)
+
+
+def get_canaries():
+    return [f"results/canaries/{name}.json" for name in experiment.canaries]
 
 
 def get_metrics(wildcards):
