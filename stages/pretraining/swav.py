@@ -41,6 +41,7 @@ class Options(Recipe):
         Literal["step", "cosine"], "step: times gamma after each milestone; cosine: to 0 over all steps"
     ] = "cosine"
     warmup_epochs: Annotated[int, "epochs of linear increase from 0 to the learning rate"] = 10
+    sync_batch_norm: Annotated[bool, "on several GPUs, batch norms of encoders see the images of all"] = True
     small_crops: Annotated[int, "views beside the two full ones; small where the augmentation is swav"] = 6
     prototypes: Annotated[int, "number of prototypes"] = 3000
     freeze_prototypes_steps: Annotated[int, "steps from the start in which the prototypes are not trained"] = 313

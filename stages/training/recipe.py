@@ -30,6 +30,9 @@ class Recipe:
     milestones: Annotated[tuple[int, ...], "epochs after which the step schedule lowers the learning rate"] = (90, 120)
     gamma: Annotated[float, "factor of the step schedule"] = 0.2
     warmup_epochs: Annotated[int, "epochs of linear increase from 0 to the learning rate"] = 0
+    sync_batch_norm: Annotated[
+        bool, "on several GPUs, batch norms of encoders see the images of all; false: of each GPU its own"
+    ] = False
 
     def __post_init__(self) -> None:
         at_least(0, epochs=self.epochs, warmup_epochs=self.warmup_epochs)
