@@ -126,6 +126,7 @@ def read_options(options: Callable[..., T], arguments: argparse.Namespace) -> T:
 def run(main: Callable[[Sequence[str] | None], None]) -> None:
     """Run a stage: a user's error ends in one line and status 1, ours in a traceback.
 
+    Of several processes that train together, the first to fail says why, and the others are silent.
     ``DISTILLERY_TRACEBACK=1`` shows the traceback of a user's error as well.
     """
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
@@ -134,10 +135,23 @@ def run(main: Callable[[Sequence[str] | None], None]) -> None:
     try:
         main(None)
     except (UserError, OSError, RuntimeError) as error:
+        if not _first_to_fail():
+            sys.exit(1)
         message = _message_of(error)
         if message is None or os.environ.get("DISTILLERY_TRACEBACK"):
             raise
         sys.exit(f"error: {' '.join(message.split())}")
+
+
+def _first_to_fail() -> bool:
+    """Whether no other of the processes that torchrun has started has failed before."""
+    if "TORCHELASTIC_RUN_ID" not in os.environ:
+        return True
+    from torch.distributed import TCPStore
+
+    # torchrun's own store: it is there before the processes have joined, and outlives them.
+    store = TCPStore(os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]))
+    return bool(store.add("failed", 1) == 1)
 
 
 def _message_of(error: Exception) -> str | None:

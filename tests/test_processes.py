@@ -47,7 +47,7 @@ PRETRAINING = sorted(set(source.plugins("stages.pretraining")) - {"untrained"})
 DISTILLATION = source.plugins("stages.distillation")
 CASES: dict[str, tuple[str, dict[str, Any]]] = {
     **{method: (method, {}) for method in (*PRETRAINING, *DISTILLATION)},
-    "live": ("compress-2q", {"teacher": "weights"}),
+    "live": ("compress-2q", {"teacher": "live"}),
     "warm start": ("compress-1q", {"warm_start": True}),
     "minibatch": ("compress-2q", {"anchors": "minibatch", "momentum": 0}),
     "projections": ("seed", {"teacher_head": True}),
@@ -94,16 +94,16 @@ def training_of(pack: Path, teachers: Path) -> Callable[..., Training]:
         options |= {**tiny_options(method), **own, **changed}
         if learns_from(method) == "online":
             return Training(folder / case, "distill_online", {**options, "teacher_name": "teacher"})
-        return Training(folder / case, "distill", {**options, **learned_from(method, options)})
+        files = learned_from(method, options.pop("teacher", "plain"), options.get("teacher_head", False))
+        return Training(folder / case, "distill", {**options, **files})
 
-    def learned_from(method: str, options: dict[str, Any]) -> dict[str, Path]:
-        teacher, headed = teachers / options.pop("teacher", "plain"), options.get("teacher_head", False)
-        heads = {"teacher_heads": teachers / "plain" / "heads.safetensors"} if headed else {}
+    def learned_from(method: str, teacher: str, head: bool) -> dict[str, Path]:
+        heads = {"teacher_heads": teachers / "plain" / "heads.safetensors"} if head else {}
         if learns_from(method) == "networks":
-            return {f"teacher_{name}": teacher / f"{name}.safetensors" for name in ("weights", "heads")}
+            return {f"teacher_{name}": teachers / teacher / f"{name}.safetensors" for name in ("weights", "heads")}
         if learns_from(method) == "assignments":
             return {"teacher_assignments": teachers / "clusters.h5"}
-        if teacher.name == "weights":
+        if teacher == "live":
             return {"teacher_weights": teachers / "plain" / "weights.safetensors"}
         return {"teacher_embeddings": teachers / "train.h5", **heads}
 
