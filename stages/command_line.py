@@ -144,14 +144,13 @@ def run(main: Callable[[Sequence[str] | None], None]) -> None:
 
 
 def _first_to_fail() -> bool:
-    """Whether no other of the processes that torchrun has started has failed before."""
-    if "TORCHELASTIC_RUN_ID" not in os.environ:
-        return True
-    from torch.distributed import TCPStore
-
-    # torchrun's own store: it is there before the processes have joined, and outlives them.
-    store = TCPStore(os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]))
-    return bool(store.add("failed", 1) == 1)
+    """Whether no other of the processes that `stages.training.launch` has started has failed before."""
+    try:
+        if sign := os.environ.get("DISTILLERY_FAILED"):
+            Path(sign).touch(exist_ok=False)
+    except FileExistsError:
+        return False
+    return True
 
 
 def _message_of(error: Exception) -> str | None:

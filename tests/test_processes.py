@@ -1,7 +1,11 @@
 """Training in several processes: what one process computes, for every method, by two on the CPU."""
 
+import dataclasses
 import json
+import logging
 import os
+import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterable
@@ -11,16 +15,25 @@ from typing import Any
 import pytest
 import torch
 from experiment import source
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import Tensor
 
-from stages import cluster, pretrain
+from stages import cluster, distill, pretrain, processes
+from stages.datasets import augmentations
+from stages.errors import UserError
+from stages.training.batches import steps_per_epoch
+from stages.training.position import seed_here
+from stages.training.recipe import Recipe
 from tests.training_fixtures import (
     CLUSTERS,
     ROOT,
     Training,
     embedded_by,
+    images_seeded,
     learns_from,
     packed_digits,
+    step_of,
     tiny_options,
 )
 
@@ -170,3 +183,159 @@ def test_two_processes_end_with_the_state_of_one(case: str, folder: Path) -> Non
 def test_both_processes_hold_the_same(case: str, folder: Path) -> None:
     first, second = (objective_of(folder / "two" / case, rank) for rank in (0, 1))
     assert_close(second, first)
+
+
+@pytest.mark.parametrize("case", OWN_STATISTICS)
+def test_batch_norms_of_their_own_leave_all_but_their_statistics_equal(case: str, folder: Path) -> None:
+    first, second = (objective_of(folder / "two" / case, rank) for rank in (0, 1))
+    running = {name for name in first if "running_" in name}
+    assert any(not torch.equal(first[name], second[name]) for name in running)
+    assert_close(
+        {n: v for n, v in second.items() if n not in running}, {n: first[n] for n in first if n not in running}
+    )
+
+
+# The real programs, started as the workflow starts them.
+
+
+@pytest.fixture(scope="module")
+def preempted(
+    training_of: Callable[..., Training], tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[str], tuple[Training, str]]:
+    """A case trained by two processes, whose launcher was asked to terminate in the middle; and what it said."""
+    done: dict[str, tuple[Training, str]] = {}
+
+    def run(case: str) -> tuple[Training, str]:
+        if case not in done:
+            training = training_of(tmp_path_factory.mktemp("preempted"), case, epochs=20, checkpoint_seconds=0)
+            training = dataclasses.replace(training, processes=2)
+            status, stderr = training.interrupted(3, signal.SIGTERM)
+            assert status == 128 + signal.SIGTERM, stderr
+            done[case] = training, stderr
+        return done[case]
+
+    return run
+
+
+def copied(preempted: Training, folder: Path, **changed: Any) -> Training:
+    shutil.copytree(preempted.checkpoint.parent, folder / "checkpoints")
+    return preempted.within(folder, **changed)
+
+
+def test_processes_that_are_asked_to_terminate_save_once_and_say_so_once(
+    preempted: Callable[[str], tuple[Training, str]],
+) -> None:
+    training, stderr = preempted("own compress-2q")
+    step = step_of(training.checkpoint)
+    assert 3 <= step < 60
+    assert stderr.count("asked to terminate") == 1
+    assert f"asked to terminate: saved at step {step} of 60, run again to go on" in stderr
+    assert [path.name for path in training.folder.rglob("*") if path.is_file()] == ["checkpoint.pt"]
+    assert "Traceback" not in stderr
+
+
+def test_processes_that_go_on_end_with_the_weights_of_unbroken_ones(
+    preempted: Callable[[str], tuple[Training, str]], tmp_path: Path
+) -> None:
+    training, _ = preempted("own compress-2q")
+    unbroken, broken = training.within(tmp_path / "unbroken"), copied(training, tmp_path / "broken")
+    for each in (unbroken, broken):
+        status, stderr = each.run()
+        assert status == 0, stderr
+    assert stderr.count("going on at step") == 1
+    assert broken.digest() == unbroken.digest()
+    assert broken.losses() == unbroken.losses()
+    assert not broken.checkpoint.parent.exists()
+
+
+def test_one_process_goes_on_where_two_were(
+    preempted: Callable[[str], tuple[Training, str]], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    training, _ = preempted("moco-v2")
+    with caplog.at_level(logging.INFO, "stages"):
+        pretrain.main(copied(training, tmp_path).argv)
+    assert f"going on at step {step_of(training.checkpoint)} of 60" in caplog.text
+
+
+def test_one_process_refuses_to_go_on_with_batch_norms_that_saw_half_a_batch(
+    preempted: Callable[[str], tuple[Training, str]], tmp_path: Path
+) -> None:
+    training, _ = preempted("own compress-2q")
+    with pytest.raises(
+        UserError, match=r"checkpoint\.pt: saved by 2 process\(es\), but 1 would go on, with other results"
+    ):
+        distill.main(copied(training, tmp_path).argv)
+    with pytest.raises(UserError, match="batch norms see the images of one process"):
+        distill.main(copied(training, tmp_path / "again").argv)
+
+
+def test_an_error_of_all_processes_is_told_once(training_of: Callable[..., Training], tmp_path: Path) -> None:
+    training = training_of(tmp_path, "supervised", learning_rate=1e30)
+    status, stderr = dataclasses.replace(training, processes=2).run()
+    assert status == 1
+    assert stderr.count("error: ") == 1
+    assert "error: the loss is " in stderr
+    assert "Traceback" not in stderr
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+
+
+# What needs no second process.
+
+
+def three_processes(monkeypatch: pytest.MonkeyPatch, rank: int = 0) -> None:
+    monkeypatch.setattr(processes, "count", lambda: 3)
+    monkeypatch.setattr(processes, "rank", lambda: rank)
+
+
+@given(images=st.integers(1, 99), count=st.integers(1, 9))
+def test_the_parts_of_a_batch_are_all_of_it_and_differ_by_one_image_at_most(images: int, count: int) -> None:
+    parts = [list(range(images))[processes.part(images, rank, count)] for rank in range(count)]
+    assert [image for part in parts for image in part] == list(range(images))
+    assert max(map(len, parts)) - min(map(len, parts)) <= 1
+
+
+@pytest.mark.parametrize(("images", "steps"), [(20, 2), (25, 2), (26, 3)])
+def test_a_last_batch_of_less_than_two_images_for_each_is_left_out(
+    images: int, steps: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    three_processes(monkeypatch)
+    assert steps_per_epoch(images, Recipe(batch_size=10)) == steps
+
+
+@pytest.mark.parametrize("name", ["affine-elastic", "byol", "simclr"])
+def test_augmented_parts_are_parts_of_the_augmented_batch(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    augmentation, images = augmentations.named(name, 32), images_seeded(0, 11, 32)
+    seed_here(1)
+    expected, after = augmentation.batch(images), torch.rand(3)
+    for rank in range(3):
+        three_processes(monkeypatch, rank)
+        with processes.sharing(11):
+            seed_here(1)
+            found = augmentation.batch(images[processes.part(11, rank, 3)])
+            torch.testing.assert_close(found, expected[processes.part(11, rank, 3)], rtol=0, atol=1e-6)
+            assert torch.equal(torch.rand(3), after)
+
+
+def test_what_encoders_draw_differs_between_processes_and_leaves_what_is_drawn_for_all_as_it_was(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    own, common = [], []
+    for rank in range(3):
+        three_processes(monkeypatch, rank)
+        seed_here(1)
+        with processes.sharing(9):
+            for _ in range(2):
+                with processes.own_chance():
+                    own.append(float(torch.rand(())))
+            common.append(float(torch.rand(())))
+    assert len(set(own)) == 6
+    seed_here(1)
+    assert set(common) == {float(torch.rand(()))}
+
+
+def test_more_processes_than_half_the_images_of_a_batch_are_an_error(
+    training_of: Callable[..., Training], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    three_processes(monkeypatch)
+    with pytest.raises(UserError, match="--batch-size is 5, which 3 processes share; expected two images for each"):
+        pretrain.main(training_of(tmp_path, "simclr", batch_size=5).argv)

@@ -8,6 +8,8 @@ SIGTERM and SIGINT, which are passed on, 128 and the signal's number, as of a si
 
 import os
 import sys
+import tempfile
+from pathlib import Path
 
 SECONDS_TO_SAVE = 300
 """How long processes that were asked to terminate may take before they are killed: a step, and a checkpoint."""
@@ -23,14 +25,17 @@ def main() -> None:
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
     settings = ["--standalone", "--nproc-per-node", number, "--shutdown-timeout", str(SECONDS_TO_SAVE)]
-    # torchrun ends in a page of traceback of its own, below the line that says what went wrong.
-    try:
-        run.main([*settings, "-m", module, *arguments])
-    except ChildFailedError as error:
-        status = error.get_first_failure()[1].exitcode
-        sys.exit(status if status > 0 else 128 - status)
-    except SignalException as error:
-        sys.exit(128 + error.sigval)
+    with tempfile.TemporaryDirectory() as folder:
+        # By this file the processes know which of them was the first to fail (`stages.command_line.run`).
+        os.environ["DISTILLERY_FAILED"] = str(Path(folder) / "failed")
+        # torchrun ends in a page of traceback of its own, below the line that says what went wrong.
+        try:
+            run.main([*settings, "-m", module, *arguments])
+        except ChildFailedError as error:
+            status = error.get_first_failure()[1].exitcode
+            sys.exit(status if status > 0 else 128 - status)
+        except SignalException as error:
+            sys.exit(128 + error.sigval)
 
 
 if __name__ == "__main__":
