@@ -211,8 +211,8 @@ def _refuse_other_processes(state: dict[str, Any], objective: Objective, run: Ru
     if before != now and (normalised or state["steps_per_epoch"] != run.steps_per_epoch):
         why = "batch norms see the images of one process" if normalised else "an epoch has another last batch"
         raise UserError(
-            f"{run.checkpoint.path}: saved by {before} process(es), but {now} would go on, with other results: {why}; "
-            f"go on with {before} (the gpu resource of the job), or remove the file to start anew"
+            f"{run.checkpoint.path}: saved by a run of {before} processes, not {now}, which changes results ({why}): "
+            f"start {before} again, by the gpu resource of the job, or remove the file to start anew"
         )
 
 
