@@ -79,5 +79,5 @@ def _uniform(like: Tensor, low: float, high: float, *shape: int) -> Tensor:
 
 def _drawn(draw: Callable[..., Tensor], like: Tensor, *shape: int) -> Tensor:
     """Draws for the images ``like``, [B, *shape]: made for the whole batch, of which these images' are taken."""
-    whole = draw(processes.whole(len(like)), *shape, device=like.device, dtype=like.dtype)
+    whole = draw((processes.whole(len(like)), *shape), device=like.device, dtype=like.dtype)
     return whole[processes.own_rows(len(like))]
