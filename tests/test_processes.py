@@ -336,3 +336,11 @@ def test_more_processes_than_half_the_images_of_a_batch_are_an_error(
     three_processes(monkeypatch)
     with pytest.raises(UserError, match="--batch-size is 5, which 3 processes share; expected two images for each"):
         pretrain.main(training_of(tmp_path, "simclr", batch_size=5).argv)
+
+
+def test_more_processes_than_gpus_are_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    for name, value in {"WORLD_SIZE": 4, "LOCAL_WORLD_SIZE": 4, "LOCAL_RANK": 3}.items():
+        monkeypatch.setenv(name, str(value))
+    with pytest.raises(UserError, match="4 processes were started on a machine with 2 GPUs; expected one a GPU"):
+        processes.start()
