@@ -149,7 +149,7 @@ def commands_of(project: Project, config: Any) -> dict[str, str]:
     project.write_config(config)
     done = project.snakemake("--dry-run", "--printshellcmds", "--forceall")
     assert done.returncode == 0, done.stdout
-    lines = re.findall(r"python -m stages\.(?:pretrain|distill) .*", done.stdout)
+    lines = re.findall(r"stages\.(?:pretrain|distill) .*", done.stdout)
     return {re.search(r"--name (\S+)", line)[1]: line for line in lines}  # type: ignore[index]
 
 

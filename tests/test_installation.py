@@ -105,7 +105,7 @@ def images_of_stages() -> dict[str, str]:
     found = {}
     for path in (ROOT / "workflow" / "rules").glob("*.smk"):
         for rule in re.split(r"^rule ", path.read_text(), flags=re.MULTILINE)[1:]:
-            for stage in re.findall(r"python -m (stages\.\w+)", rule):
+            for stage in re.findall(r"python -m (?:stages\.training\.launch \S+ )?(stages\.\w+)", rule):
                 (found[stage],) = re.findall(r'get_container\("(\w+)"\)', rule)
     return found
 

@@ -206,7 +206,8 @@ def pin(project: Project) -> None:
 
 
 def resource(project: Project) -> None:
-    project.replace("workflow/rules/encoders.smk", "mem_mb=16000", "mem_mb=17000")
+    # The number of GPUs is in the command, too.
+    project.replace("workflow/rules/encoders.smk", "gpu=1,\n        mem_mb=16000", "gpu=2,\n        mem_mb=17000")
 
 
 OF_FAISS = {

@@ -13,7 +13,6 @@ from stages.artifacts.weights import InputContract
 from stages.errors import UserError
 from stages.pretraining.swav import Options, SwAV
 from stages.training.batches import Batch
-from stages.training.optimizers import optimizer_of
 from tests.training_fixtures import ARCHITECTURE, SIZE, images_seeded
 
 BATCH = 6
@@ -97,7 +96,7 @@ def test_codes_use_all_prototypes_equally_in_the_end() -> None:
 
 
 def stepped(found: SwAV, numbers: range, steps: int = 100) -> None:
-    optimizer = optimizer_of(found, found.options)
+    optimizer = found.optimizer(found.options)
     for number in numbers:
         optimizer.zero_grad()
         found(batch_seeded(number)).backward()
@@ -125,7 +124,7 @@ def test_prototypes_are_frozen_for_the_first_steps_and_trained_after_them() -> N
 def test_the_queue_fills_from_its_epoch_on_and_is_used_once_full() -> None:
     # Four epochs of five steps; two batches fill the queue, in the first two steps of the third epoch.
     found = objective(queue_length=2 * BATCH, queue_start_epoch=2)
-    optimizer = optimizer_of(found, found.options)
+    optimizer = found.optimizer(found.options)
     written: list[list[Tensor]] = [[], []]
     for step in range(16):
         naive, batch = copy.deepcopy(found), batch_seeded(step)

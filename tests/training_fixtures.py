@@ -39,6 +39,7 @@ class Training:
     folder: Path
     program: str
     options: dict[str, Any]
+    processes: int = 1
 
     @property
     def weights(self) -> Path:
@@ -77,7 +78,7 @@ class Training:
 
     def within(self, folder: Path, **changed: Any) -> "Training":
         """The same training with its files in ``folder``, and with other options where they are given."""
-        return Training(folder, self.program, {**self.options, **changed})
+        return dataclasses.replace(self, folder=folder, options={**self.options, **changed})
 
     def digest(self) -> str:
         return hashlib.sha256(self.weights.read_bytes()).hexdigest()
@@ -87,9 +88,10 @@ class Training:
         return [row.split(",")[:3] for row in self.history.read_text().splitlines()]
 
     def start(self) -> subprocess.Popen[str]:
-        """Start the program itself, in a process group of its own."""
+        """Start the program itself, as the workflow does, in a process group of its own."""
+        launch = ["stages.training.launch", str(self.processes), f"stages.{self.program}"]
         return subprocess.Popen(
-            [sys.executable, "-m", f"stages.{self.program}", *self.argv],
+            [sys.executable, "-m", *launch, *self.argv],
             cwd=ROOT,
             env={**os.environ, "OMP_NUM_THREADS": "1"},
             stderr=subprocess.PIPE,

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from stages import architectures, plugins
+from stages import architectures, plugins, processes
 from stages.artifacts.weights import InputContract
 from stages.errors import UserError
 
@@ -55,11 +55,14 @@ class Encoder(nn.Module):
         return self.backbone.dimension
 
     def forward(self, images: Tensor) -> Tensor:
-        """Images [B, 3, S, S] in 0..1 to embeddings [B, D], neither normalised nor projected."""
+        """Images [B, 3, S, S] in 0..1 to embeddings [B, D], neither normalised nor projected.
+
+        Where several processes train, they are this process's images, but the embeddings of the whole batch.
+        """
         normalised = (images - self.mean) / self.std
-        with torch.autocast(images.device.type, torch.bfloat16, enabled=self.autocast):
+        with processes.own_chance(), torch.autocast(images.device.type, torch.bfloat16, enabled=self.autocast):
             embeddings: Tensor = self.backbone(normalised.contiguous(memory_format=torch.channels_last))
-        return embeddings.to(images.dtype)
+        return processes.gathered(embeddings.to(images.dtype))
 
 
 def family(name: str) -> str:

@@ -12,6 +12,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from stages import processes
+
 
 def brightness(images: Tensor, factor: Tensor) -> Tensor:
     """Images [B, 3, H, W] in 0..1 times ``factor`` [B, 1, 1, 1]."""
@@ -84,7 +86,7 @@ class Photometric:
 
     def __call__(self, images: Tensor) -> Tensor:
         """Images [B, 3, H, W] in 0..1 to changed ones."""
-        changed, count = images.clone(), len(images)
+        changed, count = images.clone(), processes.whole(len(images))
         self._jitter(changed, _chosen(count, self.jitter_probability))
         _change(changed, _chosen(count, self.grey_probability), grey)
         blurred = _chosen(count, self.blur_probability)
@@ -93,7 +95,7 @@ class Photometric:
         return changed
 
     def _jitter(self, images: Tensor, rows: Tensor) -> None:
-        """Jitter the images in ``rows``, in place."""
+        """Jitter the images in the whole batch's ``rows``, in place."""
         parts = [
             (brightness, _uniform(rows, max(0.0, 1 - self.brightness), 1 + self.brightness)),
             (contrast, _uniform(rows, max(0.0, 1 - self.contrast), 1 + self.contrast)),
@@ -118,7 +120,10 @@ def _uniform(rows: Tensor, low: float, high: float) -> Tensor:
 
 
 def _change(images: Tensor, rows: Tensor, change: Callable[..., Tensor], *settings: Tensor) -> None:
-    """Change the images in ``rows``, in place, each by its own ``settings`` [len(rows)]."""
-    if len(rows):
-        where = rows.to(images.device)
-        images[where] = change(images[where], *(setting.to(images.device).view(-1, 1, 1, 1) for setting in settings))
+    """Change the images in the whole batch's ``rows``, those that are here, in place, by ``settings`` [len(rows)]."""
+    own = processes.own_rows(len(images))
+    here = (rows >= own.start) & (rows < own.stop)
+    if here.any():
+        where = (rows[here] - own.start).to(images.device)
+        chosen = (setting[here].to(images.device).view(-1, 1, 1, 1) for setting in settings)
+        images[where] = change(images[where], *chosen)

@@ -23,6 +23,7 @@ class SimDisOptions(TrainingRecipe):
         Literal["step", "cosine"], "step: times gamma after each milestone; cosine: to 0 over all steps"
     ] = "cosine"
     warmup_epochs: Annotated[int, "epochs of linear increase from 0 to the learning rate"] = 10
+    sync_batch_norm: Annotated[bool, "on several GPUs, batch norms of encoders see the images of all"] = True
     views: Annotated[
         # Each a network and which view it sees. The student's own same view would be no task.
         tuple[Literal["s-dv", "sema-sv", "sema-dv", "t-sv", "t-dv", "tema-sv", "tema-dv"], ...],

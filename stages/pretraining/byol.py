@@ -41,6 +41,7 @@ class Options(TrainingRecipe):
         Literal["step", "cosine"], "step: times gamma after each milestone; cosine: to 0 over all steps"
     ] = "cosine"
     warmup_epochs: Annotated[int, "epochs of linear increase from 0 to the learning rate"] = 10
+    sync_batch_norm: Annotated[bool, "on several GPUs, batch norms of encoders see the images of all"] = True
     momentum: Annotated[float, "of the target network at the start; it rises to 1 as half a cosine"] = 0.996
     hidden_dimension: Annotated[int, "hidden units of the projector and of the predictor"] = 4096
     projection_dimension: Annotated[int, "outputs of the projector and of the predictor"] = 256

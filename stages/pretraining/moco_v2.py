@@ -2,8 +2,8 @@
 
 Each query has to find the key of its own image's other view among those of the last images, which a memory bank keeps.
 Keys are made by a moving average of the encoder and its head. The defaults are those of the authors' code for 200
-epochs. Batches are not shuffled between devices ("shuffling BN"), as there is only one: the batch norms of queries and
-keys see the same images, which can leak which of them belong together.
+epochs. Batches are not shuffled between GPUs ("shuffling BN"): the batch norms of queries and keys see the same images,
+which can leak which of them belong together.
 """
 
 import dataclasses

@@ -37,6 +37,7 @@ class Options(TrainingRecipe):
         Literal["step", "cosine"], "step: times gamma after each milestone; cosine: to 0 over all steps"
     ] = "cosine"
     warmup_epochs: Annotated[int, "epochs of linear increase from 0 to the learning rate"] = 10
+    sync_batch_norm: Annotated[bool, "on several GPUs, batch norms of encoders see the images of all"] = True
     temperature: Annotated[float, "of the contrastive softmax"] = 0.1
     projection_dimension: Annotated[int, "outputs of the projection head"] = 128
 

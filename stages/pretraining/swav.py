@@ -15,6 +15,7 @@ from lightly.loss import SwaVLoss
 from lightly.models.modules.heads import SwaVProjectionHead
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.optim import Optimizer
 
 from stages.architectures import Encoder
 from stages.artifacts.heads import tensors_of
@@ -22,7 +23,7 @@ from stages.errors import above_zero, at_least
 from stages.pretraining import Pretraining
 from stages.similarity.queue import AnchorQueue
 from stages.training.batches import Batch
-from stages.training.recipe import TrainingRecipe
+from stages.training.recipe import Recipe, TrainingRecipe
 
 HEADS = "projector"
 
@@ -41,6 +42,7 @@ class Options(TrainingRecipe):
         Literal["step", "cosine"], "step: times gamma after each milestone; cosine: to 0 over all steps"
     ] = "cosine"
     warmup_epochs: Annotated[int, "epochs of linear increase from 0 to the learning rate"] = 10
+    sync_batch_norm: Annotated[bool, "on several GPUs, batch norms of encoders see the images of all"] = True
     small_crops: Annotated[int, "views beside the two full ones; small where the augmentation is swav"] = 6
     prototypes: Annotated[int, "number of prototypes"] = 3000
     freeze_prototypes_steps: Annotated[int, "steps from the start in which the prototypes are not trained"] = 313
@@ -86,7 +88,7 @@ class SwAV(Pretraining):
         embeddings = self._embeddings(batch.views)
         if self.queue is not None:
             self.queue.hold(torch.cat(embeddings.chunk(self.views)[:FULL_CROPS], dim=1))
-        scores = F.linear(embeddings, self._prototypes()).chunk(self.views)
+        scores = self.prototypes(embeddings).chunk(self.views)
         loss: Tensor = self.loss(list(scores[:FULL_CROPS]), list(scores[FULL_CROPS:]), self._queue_scores())
         return loss.squeeze()
 
@@ -95,17 +97,25 @@ class SwAV(Pretraining):
         groups = [group for group in (views[:FULL_CROPS], views[FULL_CROPS:]) if group]
         return F.normalize(self.head(torch.cat([self.encoder(torch.cat(list(group))) for group in groups])))
 
-    def _prototypes(self) -> Tensor:
-        """The prototypes [P, D]; without a gradient, so that the optimizer leaves them alone, while they are frozen."""
-        weight = self.prototypes.weight
-        return weight.detach() if self.steps < self.options.freeze_prototypes_steps else weight
-
     def _queue_scores(self) -> list[Tensor] | None:
         """Earlier embeddings against the prototypes of now, [Q, P] for each full crop; None until the queue is full."""
         if self.queue is None or self.queue.written < self.options.queue_length:
             return None
         earlier = self.queue.embeddings.chunk(FULL_CROPS, dim=1)
         return [embeddings @ self.prototypes.weight.detach().T for embeddings in earlier]
+
+    def optimizer(self, recipe: Recipe) -> Optimizer:
+        optimizer = super().optimizer(recipe)
+        optimizer.register_step_pre_hook(lambda *_: self._keep_frozen())
+        return optimizer
+
+    def _keep_frozen(self) -> None:
+        """Take the gradient from prototypes that are frozen, so that the optimizer leaves them alone.
+
+        They have one: gradients are averaged over processes on the condition that every parameter has one.
+        """
+        if self.steps < self.options.freeze_prototypes_steps:
+            self.prototypes.weight.grad = None
 
     def after_step(self, progress: float) -> None:
         self.steps += 1

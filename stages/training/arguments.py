@@ -9,9 +9,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
+from stages import processes
 from stages.architectures import Encoder
 from stages.artifacts.atomic import write_text
 from stages.artifacts.heads import save_heads
@@ -58,17 +58,22 @@ PLACES = {*FILES, *(f"teacher_{file}" for file in FILES), "metrics", "checkpoint
 
 
 def run_of(arguments: argparse.Namespace, recipe: Recipe, pack: PackedImages, *inputs: str) -> Run:
-    """The run that the arguments describe; its checkpoints belong to it alone.
+    """The run that the arguments describe, in as many processes as there are; its checkpoints belong to it alone.
 
     Args:
         inputs: digests of whatever else the run is made from, such as the teacher's embeddings.
 
     Raises:
-        UserError: bfloat16 is asked for where there is no GPU.
+        UserError: the processes have too few images, or bfloat16 is asked for where there is no GPU.
     """
     at_least(0, workers=arguments.workers)
+    device = processes.start()
+    if recipe.batch_size < 2 * processes.count():
+        raise UserError(
+            f"--batch-size is {recipe.batch_size}, which {processes.count()} processes share; expected two images for "
+            "each or more"
+        )
     facts = {name: str(value) for name, value in vars(arguments).items() if name not in PLACES}
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if isinstance(recipe, TrainingRecipe) and recipe.bfloat16 and device.type == "cpu":
         # Of small images, PyTorch's gradients of convolutions can be off by any factor there.
         raise UserError("--bfloat16 is true, but this machine has no GPU; expected false: it is for GPUs alone")
@@ -80,6 +85,7 @@ def run_of(arguments: argparse.Namespace, recipe: Recipe, pack: PackedImages, *i
         device=device,
         checkpoint=Checkpoint(arguments.checkpoints, key),
         checkpoint_seconds=arguments.checkpoint_seconds,
+        sync_batch_norm=isinstance(recipe, TrainingRecipe) and recipe.sync_batch_norm,
     )
 
 
@@ -104,12 +110,14 @@ def write_encoder(
     origin: Mapping[str, Any],
     prefix: str = "",
 ) -> None:
-    """Write what training leaves: the backbone with its card, the heads, and the history.
+    """Write what training leaves: the backbone with its card, the heads, and the history; the first process does.
 
     Args:
         origin: how the encoder came to be, but for its dataset and seed.
         prefix: of the arguments that name the encoder, its architecture and its files, as in ``teacher_weights``.
     """
+    if not processes.is_first():
+        return
     name, architecture = (getattr(arguments, f"{prefix}{key}") for key in ("name", "architecture"))
     weights, heads_path, history_path = (getattr(arguments, f"{prefix}{file}") for file in FILES)
     card = EncoderCard(

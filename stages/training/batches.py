@@ -1,22 +1,22 @@
 """Training batches from a packed split: one stream of steps, from any step on."""
 
 import dataclasses
+import math
 from collections.abc import Callable, Iterator, Sequence
-from typing import TypeVar
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from stages import processes
 from stages.command_line import leave_termination_to_the_run
 from stages.datasets.augmentations import Augmentation, to_float
 from stages.datasets.packed import PackedImages
 from stages.errors import UserError
 from stages.training.position import permutation, seed_here
 from stages.training.recipe import Recipe
-
-T = TypeVar("T")
 
 CACHE_BYTES = 256 * 2**20
 
@@ -27,6 +27,7 @@ class Batch:
 
     Views come uint8 from the loader and are float32 in 0..1 once augmented; S may differ between them. ``teacher`` is
     what the teacher, or the encoder under a probe, says of the images, where there is one: usually embeddings [B, D].
+    Where several processes train, the views are those of this process's part of the images; all else is of all.
     """
 
     views: tuple[Tensor, ...]
@@ -55,22 +56,24 @@ class Batch:
 
 Crops = tuple[Tensor, ...]
 
-Sample = tuple[Crops, int, np.generic | np.ndarray]
-"""Its crops, its place in the split, its label or labels."""
+Samples = tuple[list[Crops], list[int], np.ndarray]
+"""Crops of this process's part of a batch; of the whole batch, the images' places in the split and their labels."""
 
 
-class _Samples(Dataset[Sample]):
-    """Crops by (epoch, image) position. Small datasets without random crops are decoded once and kept."""
+class _Samples(Dataset[Samples]):
+    """Batches by (epoch, image) positions. Small datasets without random crops are decoded once and kept."""
 
     def __init__(self, pack: PackedImages, augmentation: Augmentation, views: int, seed: int) -> None:
         self.pack, self.augmentation, self.views, self.seed = pack, augmentation, views, seed
         crop_bytes = 3 * augmentation.size**2
         self.keep = not augmentation.sample_is_random and len(pack) * crop_bytes <= CACHE_BYTES
         self.kept: dict[int, Crops] = {}
+        self.rank, self.count = processes.rank(), processes.count()
 
-    def __getitem__(self, position: tuple[int, int]) -> Sample:
-        epoch, index = position
-        return self._crops(epoch, index), index, self.pack.labels[index]
+    def __getitems__(self, positions: list[tuple[int, int]]) -> Samples:
+        own = positions[processes.part(len(positions), self.rank, self.count)]
+        indices = [index for _, index in positions]
+        return [self._crops(*position) for position in own], indices, self.pack.labels[indices]
 
     def _crops(self, epoch: int, index: int) -> Crops:
         if index in self.kept:
@@ -101,13 +104,14 @@ class Positions:
 
 
 def steps_per_epoch(images: int, recipe: Recipe) -> int:
-    """Steps an epoch. A last batch of one image is always left out: batch norm has no variance to offer it.
+    """Steps an epoch. A last batch with less than two images for each process is always left out: batch norm has no
+    variance to offer to one.
 
     Raises:
         UserError: there are epochs to train, but too few images for even one step.
     """
     whole, rest = divmod(images, recipe.batch_size)
-    steps = whole if recipe.drop_last or rest <= 1 else whole + 1
+    steps = whole if recipe.drop_last or rest < 2 * processes.count() else whole + 1
     if recipe.epochs and not steps:
         raise UserError(
             f"{images} images make no batch with batch_size {recipe.batch_size} and drop_last "
@@ -129,6 +133,8 @@ def stream(
 ) -> Iterator[Batch]:
     """All batches from the step ``first`` to the end of training, read by ``workers`` processes ahead of time.
 
+    Several training processes share these, and each reads its own part of a batch.
+
     Args:
         rows: the images to train on, by default all.
     """
@@ -138,8 +144,8 @@ def stream(
 
 
 def reading(
-    samples: Dataset[T],
-    collate: Callable[[Sequence[T]], Batch],
+    samples: Dataset[Any],
+    collate: Callable[[Any], Batch],
     rows: Sequence[int],
     recipe: Recipe,
     *,
@@ -147,18 +153,18 @@ def reading(
     workers: int,
     first: int,
 ) -> Iterator[Batch]:
-    """The batches that ``collate`` makes of ``samples``, of which there is one for each (epoch, image of ``rows``)."""
+    """The batches that ``collate`` makes of ``samples``, which are found by (epoch, image of ``rows``)."""
     yield from DataLoader(
         samples,
         batch_sampler=Positions(rows, recipe, seed, first),
-        num_workers=workers,
+        num_workers=math.ceil(workers / processes.count()),
         collate_fn=collate,
         pin_memory=torch.cuda.is_available(),
         worker_init_fn=leave_termination_to_the_run,
     )
 
 
-def _collate(samples: Sequence[Sample]) -> Batch:
-    crops, indices, labels = zip(*samples, strict=True)
+def _collate(samples: Samples) -> Batch:
+    crops, indices, labels = samples
     views = tuple(torch.stack(view) for view in zip(*crops, strict=True))
-    return Batch(views=views, indices=torch.tensor(indices), labels=torch.from_numpy(np.stack(labels)))
+    return Batch(views=views, indices=torch.tensor(indices), labels=torch.from_numpy(labels))

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from stages import processes
 from stages.artifacts.atomic import atomic
 
 logger = logging.getLogger("stages")
@@ -16,7 +17,10 @@ logger = logging.getLogger("stages")
 
 @dataclasses.dataclass(frozen=True)
 class Checkpoint:
-    """One file in ``folder``, valid only for the run that ``key`` names (its code, arguments and inputs)."""
+    """One file in ``folder``, valid only for the run that ``key`` names (its code, arguments and inputs).
+
+    Where several processes train, all read it and the first alone writes it.
+    """
 
     folder: Path
     key: str
@@ -26,6 +30,8 @@ class Checkpoint:
         return self.folder / "checkpoint.pt"
 
     def save(self, state: dict[str, Any]) -> None:
+        if not processes.is_first():
+            return
         with atomic(self.path) as temporary, temporary.open("wb") as file:
             torch.save({"key": self.key, **state}, file)
 
@@ -48,4 +54,5 @@ class Checkpoint:
 
     def remove(self) -> None:
         """Take the folder away: the run's outputs are whole."""
-        shutil.rmtree(self.folder, ignore_errors=True)
+        if processes.is_first():
+            shutil.rmtree(self.folder, ignore_errors=True)

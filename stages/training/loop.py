@@ -14,9 +14,12 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.parallel import DistributedDataParallel
 
+from stages import processes
 from stages.errors import UserError
 from stages.progress import track
+from stages.training import batch_norms
 from stages.training.batches import Batch
 from stages.training.checkpoint import Checkpoint
 from stages.training.objective import Objective
@@ -39,6 +42,7 @@ class Run:
     device: torch.device
     checkpoint: Checkpoint
     checkpoint_seconds: float
+    sync_batch_norm: bool = False
 
     @property
     def steps(self) -> int:
@@ -54,50 +58,71 @@ def train(
 ) -> list[dict[str, float]]:
     """Train ``objective`` to the end, from the last checkpoint if there is one; returns the history, a row an epoch.
 
+    Where several processes train, each calls it with its own part of every batch.
+
     Args:
         batches_from: the stream of batches from a given step on.
         prepare: takes a batch to the device and augments it; called with the step's own random seed.
         title: what the progress bar is about.
 
     Raises:
-        UserError: the loss is not finite; the step, learning rate and images are named.
+        UserError: the loss is not finite; the step, learning rate and images are named. Or the checkpoint is of another
+            number of processes, with which the run would have gone otherwise.
         SystemExit: the program was asked to terminate; the state has been saved.
     """
+    if processes.count() > 1 and run.sync_batch_norm:
+        batch_norms.synchronise(objective)
     objective.to(run.device).train()
     optimizer = objective.optimizer(run.recipe)
     epoch = _Epoch(AHEAD.get(run.device.type, 0))
     history, first = _restore(objective, optimizer, run, epoch)
+    loss_of = _loss_of(objective, prepare)
     saved = time.monotonic()
     with _termination_noted() as terminated:
         steps = range(first, run.steps)
         batches = epoch.timing_the_wait(batches_from(first))
-        for step, batch in zip(track(steps, title, total=len(steps), unit="steps"), batches, strict=False):
+        shown = track(steps, title, total=len(steps), unit="steps") if processes.is_first() else steps
+        for step, batch in zip(shown, batches, strict=False):
             rate = objective.before_step(optimizer, run.recipe, step, run.steps_per_epoch)
-            loss = _step(objective, optimizer, prepare, batch, run, step)
+            loss = _step(objective, optimizer, loss_of, batch, run, step)
             epoch.add(_Taken(step, 1 + step // run.steps_per_epoch, rate, batch.indices, loss))
             if (step + 1) % run.steps_per_epoch == 0:
                 history.append({"epoch": (step + 1) // run.steps_per_epoch, "learning_rate": rate, **epoch.row()})
+            # Processes stop at the same step, or the others would wait for one that has left.
+            signum = processes.highest(terminated[0] if terminated else 0)
             # The last one too: what follows training, such as a probe's next run, may be broken off as well.
-            if terminated or step + 1 == run.steps or time.monotonic() - saved >= run.checkpoint_seconds:
-                run.checkpoint.save(_state(objective, optimizer, history, step + 1, epoch))
+            if signum or step + 1 == run.steps or time.monotonic() - saved >= run.checkpoint_seconds:
+                run.checkpoint.save(_state(objective, optimizer, history, step + 1, epoch, run))
                 saved = time.monotonic()
-            if terminated:
+            if signum:
+                # Where one process leaves, torchrun ends the others, and the first may still be saving.
+                processes.wait_for_all()
                 logger.info("asked to terminate: saved at step %d of %d, run again to go on", step + 1, run.steps)
-                sys.exit(128 + terminated[0])
+                sys.exit(128 + signum)
     return history
+
+
+def _loss_of(objective: Objective, prepare: Callable[[Batch], Batch]) -> Callable[[Batch], Tensor]:
+    """The loss of a batch as it is read; its gradient is the mean over the processes."""
+    if processes.count() == 1:
+        return lambda batch: objective(prepare(batch))
+    # Memory banks are buffers: equal everywhere by construction, and too large to be sent at every step.
+    parallel = DistributedDataParallel(objective, forward_sync_buffers=False)
+    return lambda batch: parallel(prepare(batch))
 
 
 def _step(
     objective: Objective,
     optimizer: torch.optim.Optimizer,
-    prepare: Callable[[Batch], Batch],
+    loss_of: Callable[[Batch], Tensor],
     batch: Batch,
     run: Run,
     step: int,
 ) -> Tensor:
     """One optimizer step; returns the loss, which may not have been computed yet."""
     seed_here(run.seed, step)
-    loss: Tensor = objective(prepare(batch))
+    with processes.sharing(len(batch.indices)):
+        loss = loss_of(batch)
     optimizer.zero_grad(set_to_none=True)
     loss.backward()
     optimizer.step()
@@ -182,7 +207,12 @@ class _Epoch:
 
 
 def _state(
-    objective: Objective, optimizer: torch.optim.Optimizer, history: list[dict[str, float]], step: int, epoch: _Epoch
+    objective: Objective,
+    optimizer: torch.optim.Optimizer,
+    history: list[dict[str, float]],
+    step: int,
+    epoch: _Epoch,
+    run: Run,
 ) -> dict[str, Any]:
     return {
         "objective": objective.state_dict(),
@@ -190,6 +220,8 @@ def _state(
         "history": history,
         "step": step,
         "epoch_loss": epoch.sums(),
+        "processes": processes.count(),
+        "steps_per_epoch": run.steps_per_epoch,
     }
 
 
@@ -200,11 +232,24 @@ def _restore(
     state = run.checkpoint.load()
     if state is None:
         return [], 0
+    _refuse_other_processes(state, objective, run)
     objective.load_state_dict(state["objective"])
     optimizer.load_state_dict(state["optimizer"])
     epoch.loss, epoch.images = state["epoch_loss"]
     logger.info("going on at step %d of %d, from %s", state["step"], run.steps, run.checkpoint.path)
     return state["history"], state["step"]
+
+
+def _refuse_other_processes(state: dict[str, Any], objective: Objective, run: Run) -> None:
+    """Raise the error for a checkpoint of more or fewer processes than these, if it matters how many there are."""
+    before, now = state["processes"], processes.count()
+    normalised = batch_norms.by_batch(objective) and not run.sync_batch_norm
+    if before != now and (normalised or state["steps_per_epoch"] != run.steps_per_epoch):
+        why = "batch norms see the images of one process" if normalised else "an epoch has another last batch"
+        raise UserError(
+            f"{run.checkpoint.path}: saved by a run of {before} processes, not {now}, which changes results ({why}): "
+            f"start {before} again, by the gpu resource of the job, or remove the file to start anew"
+        )
 
 
 @contextlib.contextmanager

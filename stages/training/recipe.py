@@ -45,6 +45,9 @@ class Recipe:
 class TrainingRecipe(Recipe):
     """A recipe for training an encoder itself, and how its passes are computed."""
 
+    sync_batch_norm: Annotated[
+        bool, "on several GPUs, batch norms of encoders see the images of all; false: of each GPU its own"
+    ] = False
     bfloat16: Annotated[
         bool, "run the encoders, a live teacher's too, in bfloat16 by autocast; weights and losses stay in float32"
     ] = False

@@ -51,8 +51,9 @@ rule pretrain:
         image=get_image("torch"),
         checkpoints="results/checkpoints/{encoder}",
     shell:
-        "OMP_NUM_THREADS={threads} python -m stages.pretrain {params.options} --name {wildcards.encoder}"
-        " --train {input.train[0]} --workers $(({resources.cpus_per_task} - 1))"
+        "OMP_NUM_THREADS={threads} python -m stages.training.launch {resources.gpu} stages.pretrain"
+        " {params.options} --name {wildcards.encoder} --train {input.train[0]}"
+        " --workers $(({resources.cpus_per_task} - 1))"
         " --weights {output.weights[0]} --heads {output.heads[0]} --history {output.history}"
         " --checkpoints {params.checkpoints} --checkpoint-key {params.code} > {log} 2>&1"
 
@@ -84,8 +85,8 @@ rule distill:
         image=get_image("torch"),
         checkpoints="results/checkpoints/{encoder}",
     shell:
-        "OMP_NUM_THREADS={threads} python -m stages.distill {params.options} --name {wildcards.encoder}"
-        " --train {input.train[0]} {params.teacher}"
+        "OMP_NUM_THREADS={threads} python -m stages.training.launch {resources.gpu} stages.distill"
+        " {params.options} --name {wildcards.encoder} --train {input.train[0]} {params.teacher}"
         " --workers $(({resources.cpus_per_task} - 1))"
         " --weights {output.weights[0]} --heads {output.heads[0]} --history {output.history}"
         " --checkpoints {params.checkpoints} --checkpoint-key {params.code} > {log} 2>&1"
@@ -122,9 +123,10 @@ rule distill_online:
         image=get_image("torch"),
         checkpoints="results/checkpoints/{encoder}",
     shell:
-        "OMP_NUM_THREADS={threads} python -m stages.distill_online {params.options} --name {wildcards.encoder}"
-        " --train {input.train[0]} --teacher-name {wildcards.encoder}--teacher"
-        " --teacher-architecture {params.teacher} --workers $(({resources.cpus_per_task} - 1))"
+        "OMP_NUM_THREADS={threads} python -m stages.training.launch {resources.gpu} stages.distill_online"
+        " {params.options} --name {wildcards.encoder} --train {input.train[0]}"
+        " --teacher-name {wildcards.encoder}--teacher --teacher-architecture {params.teacher}"
+        " --workers $(({resources.cpus_per_task} - 1))"
         " --weights {output.weights[0]} --heads {output.heads[0]} --history {output.history}"
         " --teacher-weights {output.teacher_weights[0]} --teacher-heads {output.teacher_heads[0]}"
         " --teacher-history {output.teacher_history}"

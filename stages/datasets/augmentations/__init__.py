@@ -13,7 +13,8 @@ class Augmentation:
     ``sample`` runs once per image and view where images are read, ``batch`` on the whole batch where the model is; both
     are told the view's number, for augmentations whose views differ;
     ``center`` is the one view without chance, for embeddings and evaluation. Chance is torch's global generator alone,
-    which its callers seed by position: so a resumed run sees what an unbroken one would have seen.
+    which its callers seed by position: so a resumed run sees what an unbroken one would have seen. In ``batch``, where
+    several processes train, it is drawn for the whole batch, of which each has its rows (`stages.processes`).
     """
 
     sample_is_random: bool

@@ -6,12 +6,14 @@ of random shifts, smoothly interpolated.
 """
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 from torchvision.transforms.v2 import functional as transforms
 
+from stages import processes
 from stages.datasets.augmentations import Augmentation
 
 
@@ -47,29 +49,35 @@ class AffineElastic(Augmentation):
 
     def _grid(self, images: Tensor) -> Tensor:
         """Where each output pixel is read from, [B, S, S, 2] in -1..1."""
-        count = len(images)
-        angle = _uniform(images, -math.radians(self.degrees), math.radians(self.degrees), count)
-        inverse_scale = 1 / _uniform(images, *self.scale, count)
-        shear = _uniform(images, -self.shear, self.shear, count)
-        shift = _uniform(images, -2 * self.shift, 2 * self.shift, 2, count)
+        angle = _uniform(images, -math.radians(self.degrees), math.radians(self.degrees))
+        inverse_scale = 1 / _uniform(images, *self.scale)
+        shear = _uniform(images, -self.shear, self.shear)
+        shift = [_uniform(images, -2 * self.shift, 2 * self.shift) for _ in range(2)]
         cosine, sine = angle.cos() * inverse_scale, angle.sin() * inverse_scale
         rows = [
             torch.stack([cosine, shear * cosine - sine, shift[0]], dim=1),
             torch.stack([sine, shear * sine + cosine, shift[1]], dim=1),
         ]
         grid = F.affine_grid(torch.stack(rows, dim=1), list(images.shape), align_corners=False)
-        nodes = _uniform(images, -self.warp, self.warp, count, 2, self.warp_nodes, self.warp_nodes)
+        nodes = _uniform(images, -self.warp, self.warp, 2, self.warp_nodes, self.warp_nodes)
         warp = F.interpolate(nodes, size=images.shape[-2:], mode="bicubic", align_corners=True)
         return grid + warp.permute(0, 2, 3, 1)
 
     def _inked(self, images: Tensor) -> Tensor:
         """Random gamma, contrast and noise."""
-        each = (len(images), 1, 1, 1)
+        each = (1, 1, 1)
         curved = images.clamp(min=1e-4).pow(_uniform(images, *self.gamma, *each))
         scaled = curved * _uniform(images, *self.contrast, *each)
-        noisy = scaled + _uniform(images, 0, self.noise, *each) * torch.randn_like(images)
+        noisy = scaled + _uniform(images, 0, self.noise, *each) * _drawn(torch.randn, images, *images.shape[1:])
         return noisy.clamp(0, 1)
 
 
 def _uniform(like: Tensor, low: float, high: float, *shape: int) -> Tensor:
-    return torch.rand(shape, device=like.device, dtype=like.dtype) * (high - low) + low
+    """Draws between ``low`` and ``high``, [B, *shape]."""
+    return _drawn(torch.rand, like, *shape) * (high - low) + low
+
+
+def _drawn(draw: Callable[..., Tensor], like: Tensor, *shape: int) -> Tensor:
+    """Draws for the images ``like``, [B, *shape]: made for the whole batch, of which these images' are taken."""
+    whole = draw((processes.whole(len(like)), *shape), device=like.device, dtype=like.dtype)
+    return whole[processes.own_rows(len(like))]
