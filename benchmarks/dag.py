@@ -4,9 +4,10 @@
     python -m benchmarks.dag --jobs 1000
     python -m benchmarks.dag --configfile workflow/configs/compress.yaml
 
-Without a config of its own, the experiment is one teacher on the digits and as many students as it takes, ten jobs each: distilled, embedded,
-searched, clustered, probed. That all is done is pretended: its files are there, empty, and `snakemake --touch` records
-them as made by the present code. Times are those of the processor, so that what else runs on the machine counts less.
+Without a config of its own, the experiment is one teacher on the digits and as many students as it takes, ten jobs
+each: distilled, embedded, searched, clustered, probed. That all is done is pretended: its files are there, empty, and
+`snakemake --touch` records them as made by the present code. Times are those of the processor, so that what else runs
+on the machine counts less.
 """
 
 import argparse
