@@ -13,6 +13,7 @@ Each shard is stored as float16 or float32 by its own vectors; the cache of both
 
 import logging
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -78,12 +79,20 @@ def main(argv: Sequence[str] | None = None) -> None:
             skipped=pack.skipped,
             shard=arguments.shard,
         ) as write:
-            start = 0
-            for embeddings in embedded(encoder, pack, rows, augmentation, arguments.batch_size, arguments.workers):
+
+            def keep(start: int, embeddings: "NDArray[np.float32]") -> None:
                 if dtype == "float16" and not fits_float16(embeddings):
                     raise OutOfRangeError
                 write(start, embeddings)
-                start += len(embeddings)
+
+            # A batch is checked and written while the next is computed; one that could not be stops the split.
+            with ThreadPoolExecutor(max_workers=1) as writer:
+                start, kept = 0, writer.submit(lambda: None)
+                for embeddings in embedded(encoder, pack, rows, augmentation, arguments.batch_size, arguments.workers):
+                    kept.result()
+                    kept = writer.submit(keep, start, embeddings)
+                    start += len(embeddings)
+                kept.result()
 
     for images, path in zip(arguments.images, arguments.embeddings, strict=True):
         pack = read_pack(images)
