@@ -6,10 +6,14 @@
 Each image is seen in its evaluation view, without chance, at the encoder's own input size and normalisation. Vectors
 are stored as float16, unless that would change the norm of any by over 1% (as for an untrained MobileNet-V2, whose
 embeddings are all but zero): then the split is embedded from its start again, and stored as float32.
+
+Several jobs can share the work, each with ``--shard I N``: stages.join_embeddings makes one cache of what they write.
+Each shard is stored as float16 or float32 by its own vectors; the cache of both reads as float32.
 """
 
 import logging
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -33,6 +37,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--augmentation", required=True, help="the dataset's; only its evaluation view is used")
     parser.add_argument("--images", type=Path, nargs="+", required=True, help="the packed splits")
     parser.add_argument("--embeddings", type=Path, nargs="+", required=True, help="a file to write for each of them")
+    parser.add_argument(
+        "--shard", type=int, nargs=2, metavar=("I", "N"), help="only the I-th of N equal parts of each split, from 1 on"
+    )
     parser.add_argument("--batch-size", type=int, default=256, help="images at a time (default: 256)")
     parser.add_argument("--workers", type=int, default=0, help="processes that read images ahead (default: 0, none)")
     arguments = parser.parse_args(argv)
@@ -45,6 +52,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     from stages import architectures
     from stages.artifacts.embeddings import writing_embeddings
+    from stages.artifacts.shards import shard_rows
     from stages.artifacts.weights import digest_of, load_weights
     from stages.datasets import augmentations
     from stages.datasets.packed import read_pack
@@ -55,12 +63,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     augmentation = augmentations.named(arguments.augmentation, card.contract.size)
     weights = digest_of(arguments.weights)
 
-    def write_split(pack: "PackedImages", path: Path, dtype: str) -> None:
+    def write_split(pack: "PackedImages", rows: range, path: Path, dtype: str) -> None:
         with writing_embeddings(
             path,
-            (len(pack), card.dimension),
+            (len(rows), card.dimension),
             dtype,
-            labels=pack.labels,
+            labels=pack.labels[rows.start : rows.stop],
             classes=pack.classes,
             card=card,
             weights=weights,
@@ -69,21 +77,31 @@ def main(argv: Sequence[str] | None = None) -> None:
             dataset_fingerprint=pack.fingerprint,
             transform=f"{augmentation.transform} at {card.contract.size}, {card.contract.interpolation}",
             skipped=pack.skipped,
+            shard=arguments.shard,
         ) as write:
-            start = 0
-            for embeddings in embedded(encoder, pack, augmentation, arguments.batch_size, arguments.workers):
+
+            def keep(start: int, embeddings: "NDArray[np.float32]") -> None:
                 if dtype == "float16" and not fits_float16(embeddings):
                     raise OutOfRangeError
                 write(start, embeddings)
-                start += len(embeddings)
+
+            # A batch is checked and written while the next is computed; one that could not be stops the split.
+            with ThreadPoolExecutor(max_workers=1) as writer:
+                start, kept = 0, writer.submit(lambda: None)
+                for embeddings in embedded(encoder, pack, rows, augmentation, arguments.batch_size, arguments.workers):
+                    kept.result()
+                    kept = writer.submit(keep, start, embeddings)
+                    start += len(embeddings)
+                kept.result()
 
     for images, path in zip(arguments.images, arguments.embeddings, strict=True):
         pack = read_pack(images)
+        rows = shard_rows(len(pack), *arguments.shard) if arguments.shard else range(len(pack))
         try:
-            write_split(pack, path, "float16")
+            write_split(pack, rows, path, "float16")
         except OutOfRangeError:
             logger.info("%s: embeddings beyond the range of float16: from the start again, as float32", path)
-            write_split(pack, path, "float32")
+            write_split(pack, rows, path, "float32")
 
 
 class OutOfRangeError(Exception):
@@ -101,16 +119,18 @@ def fits_float16(embeddings: "NDArray[np.float32]") -> bool:
 
 
 def embedded(
-    encoder: "Encoder", pack: "PackedImages", augmentation: "Augmentation", batch_size: int, workers: int
+    encoder: "Encoder", pack: "PackedImages", rows: range, augmentation: "Augmentation", batch_size: int, workers: int
 ) -> Iterator["NDArray[np.float32]"]:
-    """Yield the embeddings [B, D] of the whole split, batch by batch, in its order."""
+    """Yield the embeddings [B, D] of the images ``rows`` of the split, batch by batch, in its order."""
     import torch
 
     from stages.datasets.views import center_views
 
     title = f"embedding {pack.name}-{pack.split}"
     with torch.inference_mode():
-        for images in center_views(pack, augmentation, encoder, batch_size=batch_size, workers=workers, title=title):
+        for images in center_views(
+            pack, augmentation, encoder, rows=rows, batch_size=batch_size, workers=workers, title=title
+        ):
             yield encoder(images).float().cpu().numpy()
 
 

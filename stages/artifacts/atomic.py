@@ -6,6 +6,8 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from stages.errors import UserError
+
 
 @contextlib.contextmanager
 def atomic(path: Path) -> Iterator[Path]:
@@ -28,7 +30,7 @@ def atomic_with_digest(path: Path) -> Iterator[Path]:
 
     The digest is what the workflow compares: a large file's date says nothing about its content.
     """
-    sidecar = path.with_name(f"{path.name}.sha256")
+    sidecar = _sidecar(path)
     with atomic(path) as temporary:
         yield temporary
         with temporary.open("rb") as file:
@@ -36,6 +38,18 @@ def atomic_with_digest(path: Path) -> Iterator[Path]:
         # Killed from here on, there is no digest rather than that of the file before this one.
         sidecar.unlink(missing_ok=True)
     write_text(sidecar, f"{digest}  {path.name}\n")
+
+
+def digest_beside(path: Path) -> str:
+    """The digest that `atomic_with_digest` left beside ``path``; without one, an error."""
+    sidecar = _sidecar(path)
+    if not sidecar.exists():
+        raise UserError(f"{sidecar}: is missing, {path.name} was not written to its end; run the stage again")
+    return sidecar.read_text().split()[0]
+
+
+def _sidecar(path: Path) -> Path:
+    return path.with_name(f"{path.name}.sha256")
 
 
 def write_text(path: Path, text: str) -> None:

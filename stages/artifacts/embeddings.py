@@ -1,4 +1,4 @@
-"""Embedding caches: one HDF5 file for an encoder and a split, read through a memory map."""
+"""Embedding caches: one HDF5 file for an encoder and a split, or several shards of one, read through memory maps."""
 
 import contextlib
 import dataclasses
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from stages.artifacts.atomic import atomic_with_digest
 from stages.artifacts.hdf5 import create, open_complete
 from stages.artifacts.labels import single
+from stages.artifacts.shards import KIND, JoinedRows, joined, mapped
 from stages.artifacts.weights import EncoderCard
 from stages.errors import UserError
 
@@ -21,14 +22,14 @@ SLICE_BYTES = 2**26
 
 @dataclasses.dataclass(frozen=True)
 class Embeddings:
-    """``vectors`` [N, D] (a read-only memory map, usually float16) and ``labels``, with where they come from.
+    """``vectors`` [N, D] (read-only memory maps, usually float16) and ``labels``, with where they come from.
 
     ``labels`` are int64 [N] or, of images with several classes each, int8 [N, C] (`stages.datasets.sources.Split`).
     ``skipped`` images of the split were left out when it was packed.
     """
 
     path: Path
-    vectors: NDArray[np.floating]
+    vectors: NDArray[np.floating] | JoinedRows
     labels: NDArray[Any]
     classes: tuple[str, ...]
     card: EncoderCard
@@ -57,7 +58,7 @@ class Embeddings:
         step = max(1, SLICE_BYTES // (4 * self.vectors.shape[1]))
         for start in range(0, len(chosen), step):
             numbers = chosen[start : start + step]
-            vectors = self.vectors[start : start + step] if rows is None else self.vectors[numbers]
+            vectors = self.vectors[start : start + step] if rows is None else self.vectors[rows[start : start + step]]
             yield unit_rows(vectors, str(self.path), numbers)
 
     def exact_unit(self) -> NDArray[np.float64]:
@@ -70,7 +71,7 @@ class Embeddings:
 
 
 def unit_rows(
-    vectors: NDArray[np.floating],
+    vectors: NDArray[np.floating] | JoinedRows,
     where: str,
     numbers: Sequence[int] | NDArray[np.int64] | None = None,
     dtype: type[np.floating] = np.float32,
@@ -108,9 +109,14 @@ def writing_embeddings(
     dataset_fingerprint: str,
     transform: str,
     skipped: int = 0,
+    shard: tuple[int, int] | None = None,
 ) -> Iterator[Callable[[int, NDArray[np.floating]], None]]:
-    """Yield ``write(start, rows)``; the file appears, marked complete, when the block ends well."""
-    with atomic_with_digest(path) as temporary, create(temporary, "embeddings") as (file, storage):
+    """Yield ``write(start, rows)``; the file appears, marked complete, when the block ends well.
+
+    With ``shard``, its number and how many there are, it is one of those that `stages.artifacts.shards` joins.
+    """
+    kind = KIND if shard else "embeddings"
+    with atomic_with_digest(path) as temporary, create(temporary, kind) as (file, storage):
         # Contiguous storage is what lets readers memory-map the vectors, so that workers share one copy.
         vectors = file.create_dataset("embeddings", shape=shape, dtype=dtype)
         file["labels"] = labels
@@ -124,6 +130,8 @@ def writing_embeddings(
             transform=transform,
             skipped=skipped,
         )
+        if shard:
+            file.attrs["shard"] = shard
 
         def write(start: int, rows: NDArray[np.floating]) -> None:
             vectors[start : start + len(rows)] = rows
@@ -136,14 +144,10 @@ def read_embeddings(path: Path) -> Embeddings:
     """Open a cache; nothing is read but labels and attributes."""
     with open_complete(path, "embeddings") as file:
         stored = file["embeddings"]
-        offset = stored.id.get_offset()
-        vectors = (
-            np.memmap(path, dtype=stored.dtype, mode="r", offset=offset, shape=stored.shape) if offset else stored[:]
-        )
         attributes = file.attrs
         return Embeddings(
             path=path,
-            vectors=vectors,
+            vectors=joined(path, file) if stored.is_virtual else mapped(path, stored),
             labels=file["labels"][:],
             classes=tuple(file["classes"].asstr()[:]),
             card=EncoderCard.from_json(attributes["encoder"]),

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, Subset
 
 from stages.architectures import Encoder
 from stages.datasets.augmentations import Augmentation, to_float
@@ -25,10 +25,20 @@ class CenterViews(Dataset[Tensor]):
 
 
 def center_views(
-    pack: PackedImages, augmentation: Augmentation, encoder: Encoder, *, batch_size: int, workers: int, title: str
+    pack: PackedImages,
+    augmentation: Augmentation,
+    encoder: Encoder,
+    *,
+    rows: range | None = None,
+    batch_size: int,
+    workers: int,
+    title: str,
 ) -> Iterator[Tensor]:
-    """Yield all images in order, as ``encoder`` takes them: float32 [B, 3, size, size] in 0..1 on its device."""
-    views = CenterViews(pack, augmentation, encoder.contract.interpolation)
+    """Yield the images ``rows``, by default all, as ``encoder`` takes them: float32 [B, 3, size, size] in 0..1 on its
+    device, in their order.
+    """
+    views: Dataset[Tensor] = CenterViews(pack, augmentation, encoder.contract.interpolation)
+    views = views if rows is None else Subset(views, rows)
     loader = DataLoader(views, batch_size=batch_size, num_workers=workers)
     for images in track(loader, title, total=len(loader), unit="batches"):
         yield to_float(images.to(encoder.mean.device))

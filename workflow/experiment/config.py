@@ -47,6 +47,7 @@ class Dataset:
     source: str
     size: int
     augmentation: str
+    shards: int
     options: Mapping[str, Any]
 
 
@@ -215,6 +216,16 @@ class Experiment:
             for m in self.measurements
             if (m.encoder, m.dataset) == (encoder, own) and m.evaluation in kinds
         ]
+
+    @property
+    def datasets_in_one(self) -> list[str]:
+        """The datasets that one job embeds."""
+        return [dataset.name for dataset in self.datasets.values() if dataset.shards == 1]
+
+    @property
+    def datasets_in_shards(self) -> list[str]:
+        """The datasets that several jobs embed, a part each."""
+        return [dataset.name for dataset in self.datasets.values() if dataset.shards > 1]
 
     @property
     def pretrained(self) -> list[str]:
@@ -497,7 +508,7 @@ def _dataset(name: str, entry: Mapping[str, Any]) -> Dataset:
         f"{where}.augmentation", "augmentation", entry["augmentation"], source.plugins("stages.datasets.augmentations")
     )
     module = source.plugin_module("stages.datasets.sources", entry["source"])
-    fixed = {"source", "size", "augmentation"}
+    fixed = {"source", "size", "augmentation", "shards"}
     options = {
         **_options(where, module, entry, {*fixed, *source.options(PACKING)}),
         **_options(where, PACKING, entry, {*fixed, *source.options(module)}),
@@ -510,6 +521,7 @@ def _dataset(name: str, entry: Mapping[str, Any]) -> Dataset:
         source=entry["source"],
         size=entry["size"],
         augmentation=entry["augmentation"],
+        shards=entry.get("shards", 1),
         options=options,
     )
 

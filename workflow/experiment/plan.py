@@ -7,6 +7,7 @@ import argparse
 import ast
 import csv
 import functools
+import os
 import re
 import sys
 from collections.abc import Iterator
@@ -273,7 +274,9 @@ def _files(split: Path) -> int:
     """The images in a split's folder, found as `stages.datasets.sources.folder` does."""
     nothing: set[str] = set()
     suffixes = source.constant("stages.datasets.sources.folder", "EXTENSIONS", nothing)
-    return sum(path.suffix.lower() in suffixes for path in split.rglob("*"))
+    names = (name for _, _, names in os.walk(split) for name in names)
+    endings = tuple(suffixes)
+    return sum(name.lower().endswith(endings) for name in names)
 
 
 def main() -> None:

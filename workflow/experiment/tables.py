@@ -1,5 +1,6 @@
 """The config's tables and figures: which measurements stand in each cell, and what a paper reports beside them."""
 
+import functools
 import hashlib
 import json
 import math
@@ -225,7 +226,7 @@ def _reported(where: str, name: str) -> Reported:
     require(f"{where}.reported", "paper", paper, [path.stem for path in PAPERS.glob("*.yaml")])
     file = f"workflow/papers/{paper}.yaml"
     try:
-        text = yaml.safe_load((PAPERS / f"{paper}.yaml").read_text())
+        text = _parsed((PAPERS / f"{paper}.yaml").read_text())
         require(f"{where}.reported", f"table of {paper}", table, text["tables"])
         facts = {key: value for key, value in text.items() if key != "tables"}
         for parts in text["tables"][table]["numbers"].values():
@@ -237,6 +238,12 @@ def _reported(where: str, name: str) -> Reported:
             f"{where}.reported: {file} cannot be read ({reason}); expected tables, each with numbers by row, group "
             "and column"
         ) from error
+
+
+@functools.cache
+def _parsed(text: str) -> Any:
+    """A paper's file, parsed once for all the tables of it."""
+    return yaml.safe_load(text)
 
 
 def _overlap(reported: Reported, rows: Iterable[str], columns: Iterable[str], groups: Iterable[str]) -> bool:

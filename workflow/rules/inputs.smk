@@ -185,6 +185,18 @@ def get_embeddings(wildcards):
     return get_caches(wildcards.encoder, wildcards.dataset)
 
 
+def get_shards(wildcards):
+    """The shards of both splits' embeddings: of each job its files, in the order in which they are joined."""
+    count = experiment.datasets[wildcards.dataset].shards
+    names = [f"{number}of{count}.h5" for number in range(1, count + 1)]
+    splits = zip(("train", "val"), get_shard_folders(wildcards))
+    return {split: [file for name in names for file in tracked(f"{folder}/{name}")] for split, folder in splits}
+
+
+def get_shard_folders(wildcards):
+    return [f"results/embeddings/{wildcards.encoder}/{wildcards.dataset}-{split}.shards" for split in ("train", "val")]
+
+
 def get_subsets(wildcards):
     """The lists of labelled images that an evaluation with fewer than all labels takes."""
     labels = experiment.evaluations[wildcards.evaluation].options["labels"]

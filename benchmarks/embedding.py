@@ -1,0 +1,71 @@
+"""Time the embed stage against its network's forward passes alone: what reading, decoding, checking and writing add.
+
+    python -m benchmarks.embedding
+    python -m benchmarks.embedding --architecture resnet50 --images 20000 --workers 7
+
+The images are scikit-learn's two photographs, of ImageNet's size, again and again; the forward passes are of as many
+images that are on the device already. Both take turns in one process, and the median counts.
+"""
+
+import argparse
+import statistics
+import tempfile
+from pathlib import Path
+
+import torch
+from sklearn import datasets
+
+from benchmarks.table import print_table, row, timed, write_rows
+from stages import architectures, embed
+from stages.artifacts.weights import EncoderCard, InputContract, save_weights
+from stages.datasets.encoded import split_of_files
+from stages.datasets.packed import write_packs
+
+PHOTOS = sorted((Path(datasets.__file__).parent / "images").glob("*.jpg"))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--architecture", default="resnet18", help="(default: resnet18)")
+    parser.add_argument("--images", type=int, default=128, help="(default: 128)")
+    parser.add_argument("--batch-size", type=int, default=64, help="(default: 64)")
+    parser.add_argument("--workers", type=int, default=0, help="processes that read ahead (default: 0, none)")
+    parser.add_argument("--turns", type=int, default=3, help="(default: 3)")
+    parser.add_argument("--json", type=Path, help="also write the row here")
+    arguments = parser.parse_args()
+
+    contract = InputContract(224)
+    encoder = architectures.build(arguments.architecture, contract)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        card = EncoderCard("benchmark", arguments.architecture, encoder.dimension, contract, {})
+        save_weights(folder / "weights.safetensors", encoder.backbone.state_dict(), card)
+        split = split_of_files(("photo",), [(str(PHOTOS[i % len(PHOTOS)]), 0) for i in range(arguments.images)])
+        write_packs({folder / "train.h5": ("train", split)}, name="photos", source="scikit-learn")
+        stage = ["--weights", f"{folder}/weights.safetensors", "--augmentation", "crop-flip"]
+        stage += ["--images", f"{folder}/train.h5", "--embeddings", f"{folder}/embeddings.h5"]
+        stage += ["--batch-size", str(arguments.batch_size), "--workers", str(arguments.workers)]
+        turns = [
+            (timed(lambda: embed.main(stage))[1], timed(lambda: forward_only(encoder, arguments))[1])
+            for _ in range(arguments.turns)
+        ]
+    ours, limit = map(statistics.median, zip(*turns, strict=True))
+    rows = [row(f"embedding, {arguments.architecture}, {arguments.images} photographs, s", None, ours, limit=limit)]
+    print_table(rows)
+    if arguments.json:
+        write_rows(rows, arguments.json)
+
+
+def forward_only(encoder: architectures.Encoder, arguments: argparse.Namespace) -> None:
+    """The network's passes over as many images, to their end."""
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    encoder.eval().to(device)
+    images = torch.rand(arguments.batch_size, 3, 224, 224, device=device)
+    with torch.inference_mode():
+        for start in range(0, arguments.images, arguments.batch_size):
+            found = encoder(images[: arguments.images - start])
+        found.sum().item()
+
+
+if __name__ == "__main__":
+    main()
