@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
@@ -29,6 +30,6 @@ def center_views(
 ) -> Iterator[Tensor]:
     """Yield all images in order, as ``encoder`` takes them: float32 [B, 3, size, size] in 0..1 on its device."""
     views = CenterViews(pack, augmentation, encoder.contract.interpolation)
-    loader = DataLoader(views, batch_size=batch_size, num_workers=workers)
+    loader = DataLoader(views, batch_size=batch_size, num_workers=workers, pin_memory=torch.cuda.is_available())
     for images in track(loader, title, total=len(loader), unit="batches"):
-        yield to_float(images.to(encoder.mean.device))
+        yield to_float(images.to(encoder.mean.device, non_blocking=True))
