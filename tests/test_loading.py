@@ -15,7 +15,6 @@ from torch import Tensor
 from torchvision import transforms
 from torchvision.transforms import v2
 
-from stages import fetch_dataset
 from stages.datasets import augmentations
 from stages.datasets.decoding import UndecodableError, decoded, pixels
 from stages.datasets.packed import PackedImages, read_pack, write_packs
@@ -25,7 +24,7 @@ from stages.errors import UserError
 from stages.training.batches import stream
 from stages.training.position import seed_here
 from stages.training.recipe import Recipe
-from tests.conftest import flags
+from tests.test_packing import contents, fetched
 
 SIZES = st.integers(1, 90)
 
@@ -140,17 +139,6 @@ def test_a_training_batch_holds_the_references_crops(tmp_path: Path) -> None:
 
 
 # Packed small.
-
-
-def fetched(root: Path, out: Path, **options: Any) -> tuple[PackedImages, PackedImages]:
-    out.mkdir(exist_ok=True)
-    paths = {"train": out / "train.h5", "val": out / "val.h5"}
-    fetch_dataset.main(flags({"source": "folder", "path": root, "name": "pets", **paths, **options}))
-    return read_pack(paths["train"]), read_pack(paths["val"])
-
-
-def contents(pack: PackedImages) -> list[bytes]:
-    return [pack.encoded(index).tobytes() for index in range(len(pack))]
 
 
 FILES = {
