@@ -19,7 +19,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-BENCHMARKS = ("similarity_loss", "training_step", "embedding", "cluster_alignment", "knn")
+BENCHMARKS = ("similarity_loss", "loading", "training_step", "embedding", "cluster_alignment", "knn")
 RESULTS = Path(__file__).parent / "results"
 Row = dict[str, Any]
 

@@ -4,9 +4,10 @@
     python -m stages.fetch_dataset --source cifar10 --name cifar10 --train train.h5 --val val.h5 \\
         --downloads results/downloads --workers 4
 
-Images keep their encoded bytes (JPEG, PNG, ...); nothing is resized. Each is decoded once to see that it can be: those
-that cannot are named, and end the packing unless --skip-corrupt leaves them out. Both files carry the fingerprint of
-the whole dataset, by which the later stages refuse what was made from other data.
+Images keep their encoded bytes (JPEG, PNG, ...), but for large ones where --short-side makes them small. Each is
+decoded once to see that it can be: those that cannot are named, and end the packing unless --skip-corrupt leaves them
+out. Both files carry the fingerprint of the whole dataset, by which the later stages refuse what was made from other
+data.
 """
 
 import dataclasses
@@ -30,13 +31,14 @@ class Options:
     val_fraction: Annotated[float, "share of the val images to keep"] = 1.0
     fraction_seed: Annotated[int, "seed of both draws; a smaller share is part of a larger one"] = 0
     skip_corrupt: Annotated[int, "images that may be left out because they do not decode; more are an error"] = 0
+    short_side: Annotated[int, "pixels that longer short sides are brought to, as JPEG; 0: every file as it is"] = 0
 
     def __post_init__(self) -> None:
         for name in ("train_fraction", "val_fraction"):
             if not 0 < getattr(self, name) <= 1:
                 flag = f"--{name.replace('_', '-')}"
                 raise UserError(f"{flag} is {getattr(self, name):g}; expected a number above 0 and up to 1")
-        at_least(0, fraction_seed=self.fraction_seed, skip_corrupt=self.skip_corrupt)
+        at_least(0, fraction_seed=self.fraction_seed, skip_corrupt=self.skip_corrupt, short_side=self.short_side)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -57,6 +59,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     at_least(0, workers=arguments.workers)
 
     from stages.datasets.packed import write_packs
+    from stages.datasets.resized import resized
     from stages.datasets.splits import drawn, require_same_classes, without_image
 
     common = read_options(Options, arguments)
@@ -74,6 +77,10 @@ def main(argv: Sequence[str] | None = None) -> None:
         splits[split] = drawn(images, shares[split], common.fraction_seed)
         if lost := without_image(splits[split]):
             logger.warning("%s of %s: no image of %d classes was drawn", split, arguments.name, len(lost))
+        if common.short_side:
+            splits[split] = resized(
+                splits[split], common.short_side, f"resizing {arguments.name} {split}", arguments.workers
+            )
     write_packs(
         {getattr(arguments, split): (split, images) for split, images in splits.items()},
         name=arguments.name,

@@ -59,6 +59,7 @@ def test_a_dataset_has_the_options_of_its_source_and_those_of_every_source() -> 
         "val_fraction": 1.0,
         "fraction_seed": 0,
         "skip_corrupt": 3,
+        "short_side": 0,
     }
     words = shlex.split(commands.flags(dataset.options))
     assert words[words.index("--path") + 1] == ""

@@ -4,7 +4,7 @@ import contextlib
 import dataclasses
 import hashlib
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from stages.artifacts.atomic import atomic_with_digest
 from stages.artifacts.hdf5 import create, open_complete
 from stages.artifacts.labels import single
-from stages.datasets.decoding import UndecodableError, checked, decoded
+from stages.datasets.decoding import UndecodableError, checked, decoded, pixels
 from stages.datasets.sources import Boxes, Split
 from stages.datasets.splits import subset
 from stages.errors import UserError
@@ -63,19 +63,23 @@ class PackedImages:
 
     def picture(self, index: int) -> "Image.Image":
         """Image ``index`` decoded, RGB; one that does not decode is an error that names it."""
-        try:
+        with self._named(index):
             return decoded(self.encoded(index).tobytes())
+
+    def image(self, index: int) -> "torch.Tensor":
+        """Image ``index`` decoded, uint8 [3, H, W]; one that does not decode is an error that names it."""
+        with self._named(index):
+            return pixels(self.encoded(index))
+
+    @contextlib.contextmanager
+    def _named(self, index: int) -> Iterator[None]:
+        try:
+            yield
         except UndecodableError as error:
             raise UserError(
                 f"{self.path}: image {index} does not decode ({error}); it did when it was packed: delete the file and "
                 "run the stage again"
             ) from error
-
-    def image(self, index: int) -> "torch.Tensor":
-        """Image ``index`` decoded, uint8 [3, H, W]."""
-        from torchvision.transforms.v2.functional import pil_to_tensor
-
-        return pil_to_tensor(self.picture(index))
 
 
 def read_pack(path: Path) -> PackedImages:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Subset
 
@@ -39,6 +40,6 @@ def center_views(
     """
     views: Dataset[Tensor] = CenterViews(pack, augmentation, encoder.contract.interpolation)
     views = views if rows is None else Subset(views, rows)
-    loader = DataLoader(views, batch_size=batch_size, num_workers=workers)
+    loader = DataLoader(views, batch_size=batch_size, num_workers=workers, pin_memory=torch.cuda.is_available())
     for images in track(loader, title, total=len(loader), unit="batches"):
-        yield to_float(images.to(encoder.mean.device))
+        yield to_float(images.to(encoder.mean.device, non_blocking=True))

@@ -15,7 +15,7 @@ from stages.command_line import leave_termination_to_the_run
 from stages.datasets.augmentations import Augmentation, to_float
 from stages.datasets.packed import PackedImages
 from stages.errors import UserError
-from stages.training.position import permutation, seed_here
+from stages.training.position import permutation, seed_cpu_here
 from stages.training.recipe import Recipe
 
 CACHE_BYTES = 256 * 2**20
@@ -80,7 +80,7 @@ class _Samples(Dataset[Samples]):
             return self.kept[index]
         image = self.pack.image(index)
         if self.augmentation.sample_is_random:
-            seed_here(self.seed, epoch, index)
+            seed_cpu_here(self.seed, epoch, index)
         crops = tuple(self.augmentation.sample(image, view) for view in range(self.views))
         if self.keep:
             self.kept[index] = crops

@@ -22,6 +22,11 @@ def seed_here(*position: int) -> None:
     torch.manual_seed(seed_of(*position))
 
 
+def seed_cpu_here(*position: int) -> None:
+    """Seed the CPU's generator alone, for each image: to tell the GPUs' as well takes a tenth of an image's time."""
+    torch.default_generator.manual_seed(seed_of(*position))
+
+
 def permutation(length: int, *position: int) -> list[int]:
     """A random order of ``range(length)`` that belongs to this position."""
     order: list[int] = torch.randperm(length, generator=torch.Generator().manual_seed(seed_of(*position))).tolist()

