@@ -94,7 +94,8 @@ def test_there_is_a_predictor_for_each_view_and_no_network_that_none_needs(views
         step(found, seed)
     for name, value in found.named_parameters():
         kept = name.startswith("teachers.")
-        assert torch.equal(value, before[name]) == kept, name
+        # The batch norms of the predictors take out whatever the projector's last layer adds: its gradient is rounding.
+        assert torch.equal(value, before[name]) == kept or name.endswith("projector.layers.3.bias"), name
         assert value.requires_grad == (not kept and not name.startswith("average.")), name
 
 

@@ -117,7 +117,9 @@ def test_every_combination_of_the_papers_table_2_steps(views: tuple[str, ...]) -
         step(found, found.options, seed)
     for name, value in found.named_parameters():
         assert value.isfinite().all(), name
-        assert not (value.requires_grad and torch.equal(value, before[name])), name
+        # The predictors' batch norms take out what a projector's last layer adds: that gradient is rounding.
+        stays = not value.requires_grad or name.endswith("projector.layers.3.bias")
+        assert stays or not torch.equal(value, before[name]), name
 
 
 def test_both_moving_averages_follow_after_the_step_by_one_rising_momentum() -> None:
