@@ -194,11 +194,11 @@ def touched(project: Project) -> None:
 
 
 def dockerfile(project: Project) -> None:
-    project.replace("containers/faiss/Dockerfile", "\nRUN ", "\nENV SOMETHING=else\nRUN ")
+    project.replace("containers/Dockerfile", "\nRUN ", "\nENV SOMETHING=else\nRUN ")
 
 
 def comment_in_dockerfile(project: Project) -> None:
-    project.replace("containers/torch/Dockerfile", "\nRUN ", "\n# A comment.\nRUN ")
+    project.replace("containers/Dockerfile", "\nRUN ", "\n# A comment.\nRUN ")
 
 
 def pin(project: Project) -> None:
@@ -206,7 +206,7 @@ def pin(project: Project) -> None:
 
 
 def resource(project: Project) -> None:
-    project.replace("workflow/rules/encoders.smk", "mem_mb=16000", "mem_mb=17000")
+    project.replace("workflow/rules/encoders.smk", "mem_mb=scaled(16000)", "mem_mb=scaled(17000)")
 
 
 OF_FAISS = {
@@ -256,8 +256,8 @@ EDITS: dict[str, tuple[Callable[[Project], None], set[str]]] = {
     "one student less": (one_student_less, TABLES | {"plot_training_curves"}),
     "the content of one image": (content, EVERYTHING),
     "dates of identical files": (touched, set()),
-    "the Dockerfile of one image": (dockerfile, OF_FAISS),
-    "a comment in a Dockerfile": (comment_in_dockerfile, set()),
+    "the Dockerfile": (dockerfile, EVERYTHING),
+    "a comment in the Dockerfile": (comment_in_dockerfile, set()),
     "a pin of one image": (pin, OF_FAISS),
     "a resource": (resource, set()),
 }

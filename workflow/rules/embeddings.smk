@@ -14,8 +14,8 @@ rule embed:
         get_container("torch")
     resources:
         gpu=1,
-        mem_mb=16000,
-        runtime=240,
+        mem_mb=scaled(16000),
+        runtime=scaled(240),
         cpus_per_task=1,
     params:
         augmentation=get_augmentation,
