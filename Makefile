@@ -18,7 +18,7 @@ IMAGES := faiss torch
 PAPERS := compress simdis
 SQUASHED := --mksquashfs-args="-comp zstd -Xcompression-level 3"
 
-.PHONY: help run papers-small plan test lint bench bench-check images lock docs clean
+.PHONY: help run papers-small plan test test-cluster lint bench bench-check images lock docs clean
 .DELETE_ON_ERROR:
 
 help:
@@ -41,7 +41,10 @@ plan: .venv/installed ## Show which data CONFIG needs and about how many GPU hou
 	PYTHONPATH=workflow $(IN_VENV) python -m experiment.plan --configfile $(CONFIG)
 
 test: .venv/installed ## Run the tests
-	$(IN_VENV) python -m pytest -n 2 --dist loadfile
+	$(IN_VENV) python -m pytest -n 2 --dist loadfile --ignore tests/cluster
+
+test-cluster: .venv/installed ## Run the tests on a SLURM cluster, which tests/cluster/host/ makes of a Debian host
+	$(IN_VENV) python -m pytest tests/cluster
 
 lint: .venv/installed ## Check format, style and types
 	$(IN_VENV) ruff format --check
