@@ -37,8 +37,8 @@ papers-small: .venv/installed ## Run the papers' tables and figures in small, an
 	done && \
 	rm -rf $(PAPERS:%=docs/figures/%) && cp -r "$$gathered/." docs/
 
-plan: .venv/installed ## Show which data CONFIG needs and about how many GPU hours
-	PYTHONPATH=workflow $(IN_VENV) python -m experiment.plan --configfile $(CONFIG)
+plan: .venv/installed ## Show what would run and why, which data CONFIG needs, and about how many GPU hours
+	$(IN_VENV) snakemake --dry-run --quiet rules host --configfile $(CONFIG)
 
 test: .venv/installed ## Run the tests
 	$(IN_VENV) python -m pytest -n 2 --dist loadfile --ignore tests/cluster

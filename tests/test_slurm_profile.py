@@ -103,7 +103,7 @@ def test_what_cannot_work_is_refused_in_one_line_before_anything_is_submitted(
     elif fault == "partition":
         (tmp_path / "bin/sinfo").write_text("#!/bin/sh\necho gpu; echo cpu\n")
     elif fault == "bind":
-        project.replace(PROFILE, 'apptainer-args: ""', 'apptainer-args: "--bind=/missing"')
+        project.replace(PROFILE, '# apptainer-args: "--bind=/scratch', 'apptainer-args: "--bind=/missing')
     else:
         (tmp_path / "bin/sinfo").write_text("#!/bin/sh\necho 'gpu*'\n")
         project.replace(PROFILE, "&training {", "&training {gpu_model: v100, ")
