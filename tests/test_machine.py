@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from experiment import machine, slurm
+from experiment import images, machine, slurm
 from experiment.errors import ConfigError
 
 
@@ -74,12 +74,19 @@ def test_folders_to_bind_that_are_there_pass(given: str) -> None:
     machine.check_binds(given)
 
 
-def test_an_image_that_is_not_built_is_refused(tmp_path: Path) -> None:
-    there = tmp_path / "torch.sif"
-    there.touch()
-    machine.check_images([str(there), "docker://somewhere/faiss@sha256:1"])
+def test_an_image_has_to_be_there_and_of_the_present_recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program, image = tmp_path / "apptainer", tmp_path / "torch.sif"
+    program.write_text("#!/bin/sh\necho org.opencontainers.image.source-digest: 123abc\n")
+    program.chmod(0o755)
+    image.touch()
+    monkeypatch.setenv("PATH", str(tmp_path / "nothing"))
+    images.check({str(image): "no Apptainer, no label", "docker://somewhere/faiss@sha256:1": "its address"})
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    images.check({str(image): "123abc"})
+    with pytest.raises(ConfigError, match=r"torch\.sif is of another recipe .* 123abc, not 456def\): build it anew by"):
+        images.check({str(image): "456def"})
     with pytest.raises(ConfigError, match=r"faiss\.sif is not there: build it by `make images`"):
-        machine.check_images([str(there), str(tmp_path / "faiss.sif")])
+        images.check({str(tmp_path / "faiss.sif"): "123abc"})
 
 
 def test_partitions_are_the_clusters_and_one_is_needed_where_there_is_no_default() -> None:

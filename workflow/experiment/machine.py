@@ -70,19 +70,6 @@ def _outside(environment: Mapping[str, str], data: Iterable[str]) -> Iterator[Pa
             yield folder
 
 
-def check_images(locations: Iterable[str]) -> None:
-    """
-    Raises:
-        ConfigError: an image file is not there.
-    """
-    for location in locations:
-        if "://" not in location and not Path(location).exists():
-            raise ConfigError(
-                f"container image {location} is not there: build it by `make images`, or name another in the config "
-                f"under containers"
-            )
-
-
 def check_binds(arguments: str) -> None:
     """
     Raises:

@@ -36,7 +36,7 @@ def check_site():
     if in_containers:
         machine.check_binds(workflow.deployment_settings.apptainer_args)
         if not workflow.output_settings.dryrun:
-            machine.check_images(get_container(name) for name in ("torch", "faiss"))
+            images.check({get_container(name): get_image(name) for name in ("torch", "faiss")})
     if not is_local:
         slurm.check_partitions(get_site("slurm_partition"), slurm.partitions())
         slurm.check_gpu_models(get_site("gpu_model"), slurm.gpu_models(), get_half_precision())

@@ -8,12 +8,7 @@ fail() { echo "$*" >&2; exit 1; }
 command -v apt-get >/dev/null || fail "installing SLURM, Docker and Apptainer this way needs Debian's apt-get"
 
 export DEBIAN_FRONTEND=noninteractive
-# An installed package's service is not to start: start.sh starts what is needed, as it is needed.
-policy=/usr/sbin/policy-rc.d
-if [ ! -e $policy ]; then
-    printf '#!/bin/sh\nexit 101\n' >$policy && chmod +x $policy
-    trap 'rm -f $policy' EXIT
-fi
+work=$(mktemp -d) && trap 'rm -rf "$work"' EXIT
 
 declare -A package=(
     [sbatch]=slurm-wlm [munged]=munge [dockerd]=docker.io [debootstrap]=debootstrap [patchelf]=patchelf
@@ -25,15 +20,20 @@ for program in "${!package[@]}"; do
 done
 if [ ${#missing[@]} -gt 0 ]; then
     apt-get update -qq
+    # An installed package's service is not to start: start.sh starts what is needed, as it is needed.
+    policy=/usr/sbin/policy-rc.d
+    if [ ! -e $policy ]; then
+        printf '#!/bin/sh\nexit 101\n' >$policy && chmod +x $policy
+        trap 'rm -rf "$work" $policy' EXIT
+    fi
     apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
 fi
 command -v apptainer >/dev/null && exit
 
 # Debian's stable suites have no Apptainer, and unstable's is linked with a newer C library than theirs: that library goes
 # into a folder of its own, for Apptainer alone. The host's is not touched.
-mirror=$(apt-get indextargets --format '$(REPO_URI)' 'Identifier: Packages' | awk '/\/debian\/*$/ && !found++') ||
-    fail "the host's apt sources name no mirror of Debian"
-work=$(mktemp -d) && trap 'rm -rf "$work"' EXIT
+mirror=$(apt-get indextargets --format '$(REPO_URI)' 'Identifier: Packages' | awk '/\/debian\/*$/ && !found++')
+[ -n "$mirror" ] || fail "the host's apt sources name no mirror of Debian"
 mkdir -p "$work/lists/partial" "$work/cache/archives/partial"
 for suite in sid trixie; do
     echo "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] $mirror $suite main"
