@@ -11,8 +11,8 @@ from safetensors.numpy import load_file
 from tests.cluster.submission import Submission, jobs, scontrol, until
 from tests.project import TINY, Project
 
-EPOCHS = 450
-"""Long enough to be interrupted after the first line of progress, ten seconds in."""
+EPOCHS = 1600
+"""Long enough to be interrupted: progress is told ten seconds in, and SLURM looks twice a minute for who is late."""
 
 ENCODERS = ("unbroken", "preempted", "timed_out", "orphaned")
 
