@@ -5,6 +5,8 @@ PYTHON ?= python3
 BASE ?= python:3.11-slim-bookworm
 # More options for `docker build`, e.g. --network=host.
 DOCKER_OPTIONS ?=
+# More options for `apptainer build` where there is no Docker.
+APPTAINER_OPTIONS ?=
 # `make lock UPGRADE=--upgrade` moves every pin to its newest version; otherwise a pin moves only where it must.
 UPGRADE ?=
 # The experiment that `make plan` is about.
@@ -14,8 +16,9 @@ IN_VENV := PATH="$(CURDIR)/.venv/bin:$$PATH"
 PINS := containers/requirements
 IMAGES := faiss torch
 PAPERS := compress simdis
+SQUASHED := --mksquashfs-args="-comp zstd -Xcompression-level 3"
 
-.PHONY: help run papers-small plan test lint bench bench-check images lock docs clean $(IMAGES:%=docker-%)
+.PHONY: help run papers-small plan test test-cluster lint bench bench-check images lock docs clean
 .DELETE_ON_ERROR:
 
 help:
@@ -34,11 +37,14 @@ papers-small: .venv/installed ## Run the papers' tables and figures in small, an
 	done && \
 	rm -rf $(PAPERS:%=docs/figures/%) && cp -r "$$gathered/." docs/
 
-plan: .venv/installed ## Show which data CONFIG needs and about how many GPU hours
-	PYTHONPATH=workflow $(IN_VENV) python -m experiment.plan --configfile $(CONFIG)
+plan: .venv/installed ## Show what would run and why, which data CONFIG needs, and about how many GPU hours
+	$(IN_VENV) snakemake --dry-run --quiet rules host --configfile $(CONFIG)
 
 test: .venv/installed ## Run the tests
-	$(IN_VENV) python -m pytest -n 2 --dist loadfile
+	$(IN_VENV) python -m pytest -n 2 --dist loadfile --ignore tests/cluster
+
+test-cluster: .venv/installed ## Run the tests on a SLURM cluster, which tests/cluster/host/ makes of a Debian host
+	$(IN_VENV) python -m pytest tests/cluster
 
 lint: .venv/installed ## Check format, style and types
 	$(IN_VENV) ruff format --check
@@ -53,7 +59,7 @@ bench: .venv/installed ## Time what is fast beside the plain way, on this machin
 bench-check: .venv/installed ## As bench, and fail where something is slower than its floor
 	$(IN_VENV) python -m benchmarks.table --check
 
-images: $(IMAGES:%=docker-%) $(IMAGES:%=containers/%.sif) ## Build the container images: Docker's, then containers/*.sif of them
+images: $(IMAGES:%=containers/%.sif) ## Build the container images, containers/*.sif, with Docker or without
 
 lock: ## Pin the requirements anew, after an edit of containers/requirements/*.in
 	$(check-python)
@@ -86,16 +92,17 @@ define check-python
     { echo "$(PYTHON) cannot make virtual environments: install its venv module (Debian: apt-get install python3-venv)" >&2; exit 1; }
 endef
 
-# An image is labelled with the digest that the workflow knows it by.
-$(IMAGES:%=docker-%): docker-%:
-	@command -v docker >/dev/null || \
-	    { echo "docker is not installed: it would have built the image distillery-$* from containers/$*/Dockerfile" >&2; exit 1; }
+# An image is labelled with the digest that the workflow knows it by. Docker builds it where its daemon answers, else
+# Apptainer does, from the same pins. Packed by zstd, which is quicker both ways than gzip, its default.
+$(IMAGES:%=containers/%.sif): containers/%.sif: containers/Dockerfile containers/image.def $(PINS)/%.txt
+	@command -v apptainer >/dev/null || { echo "apptainer is not installed: it would have made $@" >&2; exit 1; }
 	digest=$$(PYTHONPATH=workflow $(PYTHON) -c 'from experiment.images import identity; print(identity("$*", {}))') && \
-	docker build $(DOCKER_OPTIONS) --build-arg BASE="$(BASE)" --build-arg SOURCE_DIGEST="$$digest" \
-	    --tag distillery-$* --file containers/$*/Dockerfile $(PINS)
-
-$(IMAGES:%=containers/%.sif): containers/%.sif: containers/%/Dockerfile $(PINS)/%.txt | docker-%
-	@command -v apptainer >/dev/null || \
-	    { echo "apptainer is not installed: it would have made $@ from Docker's image distillery-$*" >&2; exit 1; }
-	apptainer build --force $@.part docker-daemon://distillery-$*:latest
+	if docker info >/dev/null 2>&1; then \
+	    docker build $(DOCKER_OPTIONS) --build-arg BASE="$(BASE)" --build-arg IMAGE=$* \
+	        --build-arg SOURCE_DIGEST="$$digest" --tag distillery-$* --file containers/Dockerfile $(PINS) && \
+	    apptainer build $(SQUASHED) --force $@.part docker-daemon:distillery-$*:latest; \
+	else \
+	    apptainer build $(SQUASHED) --build-arg BASE="$(BASE)" --build-arg IMAGE=$* \
+	        --build-arg SOURCE_DIGEST="$$digest" $(APPTAINER_OPTIONS) --force $@.part containers/image.def; \
+	fi
 	mv $@.part $@

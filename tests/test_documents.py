@@ -21,3 +21,9 @@ def test_the_slurm_profile_gives_cores_to_every_rule_that_asks_for_them() -> Non
     given = yaml.safe_load((ROOT / "workflow/profiles/slurm/config.yaml").read_text())["set-resources"]
     assert asking == {name for name, resources in given.items() if resources["cpus_per_task"] > 1}
     assert "linear_probe" in asking
+
+
+def test_memory_and_time_grow_with_each_attempt() -> None:
+    for path in (ROOT / "workflow/rules").glob("*.smk"):
+        asked = re.findall(r"^        (?:mem_mb|runtime)=(.*),$", path.read_text(), flags=re.MULTILINE)
+        assert [amount for amount in asked if not amount.startswith("scaled(")] == [], path

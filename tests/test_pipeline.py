@@ -194,11 +194,11 @@ def touched(project: Project) -> None:
 
 
 def dockerfile(project: Project) -> None:
-    project.replace("containers/faiss/Dockerfile", "\nRUN ", "\nENV SOMETHING=else\nRUN ")
+    project.replace("containers/Dockerfile", "\nRUN ", "\nENV SOMETHING=else\nRUN ")
 
 
 def comment_in_dockerfile(project: Project) -> None:
-    project.replace("containers/torch/Dockerfile", "\nRUN ", "\n# A comment.\nRUN ")
+    project.replace("containers/Dockerfile", "\nRUN ", "\n# A comment.\nRUN ")
 
 
 def pin(project: Project) -> None:
@@ -207,7 +207,9 @@ def pin(project: Project) -> None:
 
 def resource(project: Project) -> None:
     # The number of GPUs is in the command, too.
-    project.replace("workflow/rules/encoders.smk", "gpu=1,\n        mem_mb=16000", "gpu=2,\n        mem_mb=17000")
+    project.replace(
+        "workflow/rules/encoders.smk", "gpu=1,\n        mem_mb=scaled(16000)", "gpu=2,\n        mem_mb=scaled(17000)"
+    )
 
 
 OF_FAISS = {
@@ -257,8 +259,8 @@ EDITS: dict[str, tuple[Callable[[Project], None], set[str]]] = {
     "one student less": (one_student_less, TABLES | {"plot_training_curves"}),
     "the content of one image": (content, EVERYTHING),
     "dates of identical files": (touched, set()),
-    "the Dockerfile of one image": (dockerfile, OF_FAISS),
-    "a comment in a Dockerfile": (comment_in_dockerfile, set()),
+    "the Dockerfile": (dockerfile, EVERYTHING),
+    "a comment in the Dockerfile": (comment_in_dockerfile, set()),
     "a pin of one image": (pin, OF_FAISS),
     "a resource": (resource, set()),
 }

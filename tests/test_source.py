@@ -155,9 +155,8 @@ def test_every_source_with_a_folder_says_what_it_reads_of_it() -> None:
 
 def test_an_image_is_known_by_its_recipe_not_by_its_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(images, "CONTAINERS", tmp_path)
-    (tmp_path / "torch").mkdir()
     (tmp_path / "requirements").mkdir()
-    dockerfile, pins = tmp_path / "torch/Dockerfile", tmp_path / "requirements/torch.txt"
+    dockerfile, pins = tmp_path / "Dockerfile", tmp_path / "requirements/torch.txt"
     dockerfile.write_text("FROM a\n")
     pins.write_text("torch==1\n")
     first = images.identity("torch", {})

@@ -2,9 +2,11 @@
 
 import hashlib
 import re
+import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 
+from experiment.errors import ConfigError
 from experiment.source import ROOT
 
 CONTAINERS = ROOT / "containers"
@@ -16,15 +18,50 @@ def location(name: str, configured: Mapping[str, str]) -> str:
 
 
 def identity(name: str, configured: Mapping[str, str]) -> str:
-    """A digest of what the image is made from: its Dockerfile and its pinned packages, without their comments.
+    """A digest of what the image is made from: the Dockerfile and its pinned packages, without their comments.
 
     An image of one's own counts by its address. Whether containers are used at all, and where the image file lies, make
     no difference: the pins are the same without.
     """
     if name in configured and "://" in configured[name]:
         return configured[name]
-    recipe = [CONTAINERS / name / "Dockerfile", CONTAINERS / "requirements" / f"{name}.txt"]
+    recipe = [CONTAINERS / "Dockerfile", CONTAINERS / "requirements" / f"{name}.txt"]
     return hashlib.sha256("\n".join(_content(path) for path in recipe).encode()).hexdigest()[:16]
+
+
+def check(expected: Mapping[str, str]) -> None:
+    """
+    Args:
+        expected: for each image's file or address, the digest that it should be labelled with, by `identity`.
+
+    Raises:
+        ConfigError: an image file is not there, or was built of another recipe.
+    """
+    for location, digest in expected.items():
+        if "://" in location:
+            continue
+        if not Path(location).exists():
+            raise ConfigError(
+                f"container image {location} is not there: build it by `make images`, or name another in the config "
+                f"under containers"
+            )
+        label = _label(location)
+        if label not in (None, digest):
+            raise ConfigError(
+                f"container image {location} is of another recipe than containers/ has (its label is {label}, not "
+                f"{digest}): build it anew by `make images`"
+            )
+
+
+def _label(location: str) -> str | None:
+    """The digest that an image file is labelled with; None of an image of one's own that has no label."""
+    command = ["apptainer", "inspect", "--labels", location]
+    try:
+        labels = subprocess.run(command, capture_output=True, text=True, check=False).stdout
+    except FileNotFoundError:
+        return None
+    found = re.search(r"source-digest: (\w+)", labels)
+    return found[1] if found else None
 
 
 def _content(path: Path) -> str:

@@ -18,8 +18,8 @@ rule layer_probe:
         get_container("torch")
     resources:
         gpu=1,
-        mem_mb=16000,
-        runtime=1440,
+        mem_mb=scaled(16000),
+        runtime=scaled(1440),
         cpus_per_task=1,
     params:
         options=get_evaluation_options,
@@ -49,8 +49,8 @@ rule cost:
         get_container("torch")
     resources:
         gpu=1,
-        mem_mb=16000,
-        runtime=60,
+        mem_mb=scaled(16000),
+        runtime=scaled(60),
     params:
         options=get_evaluation_options,
         networks=get_cost_flags,
@@ -78,8 +78,8 @@ rule voc_detection:
         get_container("torch")
     resources:
         gpu=1,
-        mem_mb=16000,
-        runtime=1440,
+        mem_mb=scaled(16000),
+        runtime=scaled(1440),
         cpus_per_task=1,
     params:
         options=get_evaluation_options,

@@ -1,3 +1,7 @@
+localrules:
+    label_subset,
+
+
 rule fetch_dataset:
     output:
         train=with_digest("results/datasets/{dataset}/train.h5"),
@@ -9,8 +13,8 @@ rule fetch_dataset:
     container:
         get_container("torch")
     resources:
-        mem_mb=8000,
-        runtime=1440,
+        mem_mb=scaled(8000),
+        runtime=scaled(1440),
         cpus_per_task=1,
     params:
         source=lambda wildcards: experiment.datasets[wildcards.dataset].source,
@@ -38,8 +42,8 @@ rule label_subset:
     container:
         get_container("faiss")
     resources:
-        mem_mb=4000,
-        runtime=60,
+        mem_mb=scaled(4000),
+        runtime=scaled(60),
     params:
         code=source.fingerprint("stages.label_subset"),
         image=get_image("faiss"),

@@ -1,3 +1,7 @@
+localrules:
+    join_embeddings,
+
+
 rule embed:
     input:
         weights=tracked("results/encoders/{encoder}/weights.safetensors"),
@@ -16,8 +20,8 @@ rule embed:
         get_container("torch")
     resources:
         gpu=1,
-        mem_mb=16000,
-        runtime=240,
+        mem_mb=scaled(16000),
+        runtime=scaled(240),
         cpus_per_task=1,
     params:
         augmentation=get_augmentation,
@@ -48,8 +52,8 @@ rule embed_shard:
         get_container("torch")
     resources:
         gpu=1,
-        mem_mb=16000,
-        runtime=240,
+        mem_mb=scaled(16000),
+        runtime=scaled(240),
         cpus_per_task=1,
     params:
         augmentation=get_augmentation,
@@ -77,8 +81,8 @@ rule join_embeddings:
     container:
         get_container("torch")
     resources:
-        mem_mb=4000,
-        runtime=60,
+        mem_mb=scaled(4000),
+        runtime=scaled(60),
     params:
         shards=lambda wildcards: experiment.datasets[wildcards.dataset].shards,
         folders=get_shard_folders,

@@ -11,8 +11,8 @@ rule fetch_weights:
     container:
         get_container("torch")
     resources:
-        mem_mb=8000,
-        runtime=240,
+        mem_mb=scaled(8000),
+        runtime=scaled(240),
     params:
         checkpoint=lambda wildcards: get_encoder(wildcards).checkpoint,
         size=lambda wildcards: experiment.datasets[get_encoder(wildcards).dataset].size,
@@ -42,8 +42,8 @@ rule pretrain:
         get_container("torch")
     resources:
         gpu=1,
-        mem_mb=16000,
-        runtime=1440,
+        mem_mb=scaled(16000),
+        runtime=scaled(1440),
         cpus_per_task=1,
     params:
         options=get_training_options,
@@ -75,8 +75,8 @@ rule distill:
         get_container("torch")
     resources:
         gpu=1,
-        mem_mb=16000,
-        runtime=1440,
+        mem_mb=scaled(16000),
+        runtime=scaled(1440),
         cpus_per_task=1,
     params:
         options=get_training_options,
@@ -113,8 +113,8 @@ rule distill_online:
         get_container("torch")
     resources:
         gpu=1,
-        mem_mb=16000,
-        runtime=1440,
+        mem_mb=scaled(16000),
+        runtime=scaled(1440),
         cpus_per_task=1,
     params:
         options=get_training_options,

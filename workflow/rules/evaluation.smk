@@ -1,3 +1,7 @@
+localrules:
+    align,
+
+
 rule knn:
     input:
         unpack(get_embeddings),
@@ -14,8 +18,8 @@ rule knn:
         get_container("faiss")
     resources:
         gpu=1,
-        mem_mb=16000,
-        runtime=60,
+        mem_mb=scaled(16000),
+        runtime=scaled(60),
     params:
         options=get_evaluation_options,
         subsets=get_subset_flags,
@@ -42,8 +46,8 @@ rule linear_probe:
         get_container("torch")
     resources:
         gpu=1,
-        mem_mb=16000,
-        runtime=1440,
+        mem_mb=scaled(16000),
+        runtime=scaled(1440),
         cpus_per_task=1,
     params:
         options=get_evaluation_options,
@@ -72,8 +76,8 @@ rule retrieval:
     container:
         get_container("faiss")
     resources:
-        mem_mb=16000,
-        runtime=60,
+        mem_mb=scaled(16000),
+        runtime=scaled(60),
     params:
         options=get_evaluation_options,
         code=source.fingerprint("stages.retrieval"),
@@ -97,8 +101,8 @@ rule voc_classification:
     container:
         get_container("faiss")
     resources:
-        mem_mb=8000,
-        runtime=240,
+        mem_mb=scaled(8000),
+        runtime=scaled(240),
     params:
         options=get_evaluation_options,
         code=source.fingerprint("stages.voc_classification"),
@@ -124,8 +128,8 @@ rule cluster:
         get_container("faiss")
     resources:
         gpu=1,
-        mem_mb=16000,
-        runtime=240,
+        mem_mb=scaled(16000),
+        runtime=scaled(240),
     params:
         options=get_evaluation_options,
         code=source.fingerprint("stages.cluster"),
@@ -150,8 +154,8 @@ rule cluster_teacher:
         get_container("faiss")
     resources:
         gpu=1,
-        mem_mb=16000,
-        runtime=240,
+        mem_mb=scaled(16000),
+        runtime=scaled(240),
     params:
         code=source.fingerprint("stages.cluster"),
         image=get_image("faiss"),
@@ -174,8 +178,8 @@ rule align:
     container:
         get_container("faiss")
     resources:
-        mem_mb=8000,
-        runtime=60,
+        mem_mb=scaled(8000),
+        runtime=scaled(60),
     params:
         code=source.fingerprint("stages.align"),
         image=get_image("faiss"),
@@ -201,8 +205,8 @@ rule canary:
         get_container("faiss")
     resources:
         gpu=1,
-        mem_mb=16000,
-        runtime=60,
+        mem_mb=scaled(16000),
+        runtime=scaled(60),
     params:
         tolerance=lambda wildcards: experiment.canaries[wildcards.encoder],
         code=source.fingerprint("stages.canary"),

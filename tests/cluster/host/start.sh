@@ -1,0 +1,69 @@
+#!/usr/bin/env bash
+# Starts, as root, a SLURM cluster of one node with two pretended GPUs, and Docker's daemon; what runs already is left.
+# A SLURM that is not this one is left alone, and refused: srun finds the configuration in /etc/slurm only.
+set -euo pipefail
+
+home=/var/lib/pretended-cluster
+if [ -e /etc/slurm/slurm.conf ] && ! grep -q "^ClusterName=pretended" /etc/slurm/slurm.conf; then
+    echo "this host has a SLURM of its own, in /etc/slurm" >&2
+    exit 1
+fi
+mkdir -p /etc/slurm $home/state $home/spool /run/munge /var/log/munge
+
+wait_for() { # SECONDS COMMAND...
+    local until=$((SECONDS + $1))
+    shift
+    until "$@" >/dev/null 2>&1; do
+        [ $SECONDS -lt $until ] || { echo "the cluster does not start: '$*' fails; see the logs in $home" >&2; exit 1; }
+        sleep 0.2
+    done
+}
+
+if ! docker info >/dev/null 2>&1; then
+    setsid dockerd >$home/dockerd.log 2>&1 </dev/null &
+fi
+
+[ -e /etc/munge/munge.key ] || mungekey --create
+chown -R munge: /etc/munge /var/lib/munge /var/log/munge /run/munge
+munge --no-input >/dev/null 2>&1 || runuser -u munge -- munged
+wait_for 20 munge --no-input
+
+touch $home/gpu0 $home/gpu1
+# A node may pretend to more than it has: the tests' jobs are small, what they ask for is not.
+cat >/etc/slurm/slurm.conf <<CONF
+ClusterName=pretended
+SlurmctldHost=$(hostname -s)(127.0.0.1)
+SlurmUser=root
+SlurmdUser=root
+AuthType=auth/munge
+AuthInfo=cred_expire=10
+StateSaveLocation=$home/state
+SlurmdSpoolDir=$home/spool
+SlurmctldPidFile=$home/slurmctld.pid
+SlurmdPidFile=$home/slurmd.pid
+SlurmctldLogFile=$home/slurmctld.log
+SlurmdLogFile=$home/slurmd.log
+ProctrackType=proctrack/linuxproc
+TaskPlugin=task/none
+SelectType=select/cons_tres
+SelectTypeParameters=CR_Core_Memory
+SlurmdParameters=config_overrides
+JobAcctGatherType=jobacct_gather/linux
+JobAcctGatherFrequency=task=1
+JobAcctGatherParams=OverMemoryKill
+GresTypes=gpu
+MinJobAge=600
+KillWait=60
+ReturnToService=2
+NodeName=$(hostname -s) NodeAddr=127.0.0.1 CPUs=32 RealMemory=256000 Gres=gpu:pretended:2 State=UNKNOWN
+PartitionName=pretended Nodes=ALL Default=YES State=UP
+CONF
+echo "Name=gpu Type=pretended File=$home/gpu[0-1]" >/etc/slurm/gres.conf
+
+if ! scontrol ping 2>/dev/null | grep -q "is UP"; then
+    slurmctld
+    wait_for 20 sh -c 'scontrol ping | grep -q "is UP"'
+fi
+pgrep -x slurmd >/dev/null || slurmd
+wait_for 20 sh -c 'sinfo --noheader --format %t | grep -Eq "idle|mix|alloc"'
+wait_for 60 docker info

@@ -1,0 +1,129 @@
+"""What a machine and a site offer: GPUs, folders that containers see, caches, partitions and GPU models."""
+
+from pathlib import Path
+
+import pytest
+from experiment import images, machine, slurm
+from experiment.errors import ConfigError
+
+
+@pytest.fixture(autouse=True)
+def away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Work in a project's folder; pytest's own are below /tmp, which containers see, so that is elsewhere."""
+    (tmp_path / "project").mkdir()
+    monkeypatch.chdir(tmp_path / "project")
+    monkeypatch.setattr(machine, "SEEN", tmp_path / "seen")
+    monkeypatch.setattr(machine, "DRIVER", tmp_path / "driver")
+
+
+def with_gpus(tmp_path: Path, count: int) -> None:
+    for number in range(count):
+        (tmp_path / "driver" / str(number)).mkdir(parents=True)
+
+
+@pytest.mark.parametrize(
+    ("there", "visible", "expected"),
+    [(0, None, 0), (0, "0,1", 0), (4, None, 4), (4, "0,3", 2), (4, "", 0), (1, "0,1", 1)],
+)
+def test_gpus_are_those_that_are_there_and_allowed(
+    there: int, visible: str | None, expected: int, tmp_path: Path
+) -> None:
+    with_gpus(tmp_path, there)
+    assert machine.gpus({} if visible is None else {"CUDA_VISIBLE_DEVICES": visible}) == expected
+
+
+@pytest.mark.parametrize("there", [0, 2])
+def test_containers_get_the_gpus_where_there_are_some(there: int, tmp_path: Path) -> None:
+    with_gpus(tmp_path, there)
+    assert machine.container_arguments("", {}, []) == ("--nv" if there else "")
+    assert machine.container_arguments("--nv", {}, []) == "--nv"
+
+
+def test_containers_see_the_folders_of_data_scratch_and_caches(tmp_path: Path) -> None:
+    for name in ("photos", "scratch", "hub", "far/train", "project/inside", "seen/own"):
+        (tmp_path / name).mkdir(parents=True)
+    (tmp_path / "photos/train").symlink_to(tmp_path / "far/train")
+    (tmp_path / "project/linked").symlink_to(tmp_path / "far")
+    environment = {"TMPDIR": str(tmp_path / "scratch"), "HF_HOME": str(tmp_path / "hub"), "TORCH_HOME": "inside"}
+    data = [str(tmp_path / "photos"), "inside", "linked", "missing", str(tmp_path / "seen/own")]
+    found = machine.container_arguments("--cleanenv", environment, data)
+    bound = {tmp_path / name for name in ("photos", "scratch", "hub", "far", "far/train")}
+    assert found.split()[0] == "--cleanenv"
+    assert set(found.split()[1:]) == {f"--bind={folder}" for folder in bound}
+    assert machine.container_arguments(found, environment, data) == found, "another job adds nothing twice"
+
+
+def test_caches_are_kept_out_of_the_home_folder_unless_the_user_says_where(tmp_path: Path) -> None:
+    environment = {"HF_HOME": "/shared/hub"}
+    machine.set_caches(environment, Path("caches"))
+    assert environment.pop("HF_HOME") == "/shared/hub"
+    assert {Path(folder).parent for folder in environment.values()} == {tmp_path / "project/caches"}
+    assert len(set(environment.values())) == len(machine.CACHES) - 1
+
+
+@pytest.mark.parametrize(
+    "given", ["--bind=/missing", "--bind /missing", "-B /missing", "--nv --bind=/proc,/missing:/x:ro"]
+)
+def test_a_folder_to_bind_that_is_not_there_is_refused(given: str) -> None:
+    with pytest.raises(ConfigError, match=r"--bind /missing\S*: /missing is not there: create it, or correct"):
+        machine.check_binds(given)
+
+
+@pytest.mark.parametrize("given", ["", "--nv", "--bind=/proc:/x:ro,/sys --bind /dev", "--network none"])
+def test_folders_to_bind_that_are_there_pass(given: str) -> None:
+    machine.check_binds(given)
+
+
+def test_an_image_has_to_be_there_and_of_the_present_recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program, image = tmp_path / "apptainer", tmp_path / "torch.sif"
+    program.write_text("#!/bin/sh\necho org.opencontainers.image.source-digest: 123abc\n")
+    program.chmod(0o755)
+    image.touch()
+    monkeypatch.setenv("PATH", str(tmp_path / "nothing"))
+    images.check({str(image): "no Apptainer, no label", "docker://somewhere/faiss@sha256:1": "its address"})
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    images.check({str(image): "123abc"})
+    with pytest.raises(ConfigError, match=r"torch\.sif is of another recipe .* 123abc, not 456def\): build it anew by"):
+        images.check({str(image): "456def"})
+    with pytest.raises(ConfigError, match=r"faiss\.sif is not there: build it by `make images`"):
+        images.check({str(tmp_path / "faiss.sif"): "123abc"})
+
+
+def test_partitions_are_the_clusters_and_one_is_needed_where_there_is_no_default() -> None:
+    slurm.check_partitions([], ["gpu*", "cpu"])
+    slurm.check_partitions(["cpu,gpu"], ["gpu", "cpu"])
+    slurm.check_partitions(["any"], [])
+    with pytest.raises(ConfigError, match=r"no slurm_partition .* has no default: set it to one of cpu, gpu"):
+        slurm.check_partitions([], ["gpu", "cpu"])
+    with pytest.raises(ConfigError, match="unknown partition 'gpus', did you mean 'gpu'"):
+        slurm.check_partitions(["gpus"], ["gpu*", "cpu"])
+
+
+def test_gpu_models_are_read_of_sinfo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program = tmp_path / "sinfo"
+    program.write_text("#!/bin/sh\necho 'gpu:a100:4(S:0-1),nvme:1'\necho '(null)'\necho gpu:8\necho gpu:rtx_6000:2\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    assert slurm.gpu_models() == {"a100", "rtx_6000"}
+    monkeypatch.setenv("PATH", str(tmp_path / "nothing"))
+    assert slurm.gpu_models() == set()
+    assert slurm.partitions() == []
+
+
+@pytest.mark.parametrize(
+    ("model", "half", "says"),
+    [
+        ("h1000", (), "unknown GPU model 'h1000', did you mean 'h100'"),
+        ("v100", (), "v100 is older than the pinned PyTorch supports"),
+        ("t4", ("student",), "t4 cannot run precision: half, which student asks for"),
+    ],
+)
+def test_a_gpu_that_cannot_be_used_is_refused(model: str, half: tuple[str, ...], says: str) -> None:
+    with pytest.raises(ConfigError, match=says):
+        slurm.check_gpu_models([model], {"h100", "v100", "t4"}, half)
+
+
+def test_gpus_that_can_be_used_pass() -> None:
+    slurm.check_gpu_models(["h100", "t4"], {"h100", "t4"}, ())
+    slurm.check_gpu_models(["h100", "a100", "rtx_3090", "l40s", "p5"], set(), ("student",))
+    slurm.check_gpu_models([], {"h100"}, ())

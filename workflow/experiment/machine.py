@@ -1,0 +1,86 @@
+"""Where jobs run: the machine's GPUs, the folders that a container sees, and where caches are kept."""
+
+import argparse
+import shlex
+from collections.abc import Iterable, Iterator, Mapping, MutableMapping
+from pathlib import Path
+
+from experiment.errors import ConfigError
+
+CACHES = {
+    "TORCH_HOME": "torch",
+    "TRITON_CACHE_DIR": "triton",
+    "CUDA_CACHE_PATH": "cuda",
+    "HF_HOME": "huggingface",
+    "MPLCONFIGDIR": "matplotlib",
+    "APPTAINER_CACHEDIR": "apptainer",
+    "XDG_CACHE_HOME": "others",
+}
+"""Who would otherwise keep a cache in the home folder, by the variable that says where."""
+
+DRIVER = Path("/proc/driver/nvidia/gpus")
+"""A folder for each GPU that NVIDIA's driver runs."""
+
+
+SEEN = Path("/tmp")
+"""What a container sees of its host without being told, beside the working directory."""
+
+
+def gpus(environment: Mapping[str, str]) -> int:
+    """How many NVIDIA GPUs jobs may use here: all that there are, or those in CUDA_VISIBLE_DEVICES."""
+    there = len(list(DRIVER.iterdir())) if DRIVER.is_dir() else 0
+    allowed = environment.get("CUDA_VISIBLE_DEVICES")
+    return there if allowed is None else min(there, len([each for each in allowed.split(",") if each.strip()]))
+
+
+def set_caches(environment: MutableMapping[str, str], folder: Path) -> None:
+    """Keep caches in ``folder``, but for those that are somewhere of the user's choice already."""
+    for variable, name in CACHES.items():
+        environment.setdefault(variable, str((folder / name).absolute()))
+
+
+def container_arguments(given: str, environment: Mapping[str, str], data: Iterable[str]) -> str:
+    """Apptainer's arguments: the site's own, the GPUs if there are any, and the folders that stages use.
+
+    What is there already is not added again: a job on another node starts with what its submitter found.
+
+    Args:
+        given: the arguments so far.
+        environment: may name folders for scratch and for caches.
+        data: folders of images and of downloads.
+    """
+    added = ["--nv"] if gpus(environment) else []
+    added += [f"--bind={folder}" for folder in dict.fromkeys(_outside(environment, data)) if folder.exists()]
+    present = shlex.split(given)
+    return " ".join([given, *(shlex.quote(each) for each in added if each not in present)]).strip()
+
+
+def _outside(environment: Mapping[str, str], data: Iterable[str]) -> Iterator[Path]:
+    """The folders that are not below the working directory, which a container always sees, nor below `SEEN`.
+
+    A link in a folder of data leads out of it: its target has to be seen as well.
+    """
+    named = [
+        environment[variable] for variable in ("TMPDIR", *CACHES, "DISTILLERY_MIRROR") if environment.get(variable)
+    ]
+    folders = [Path(each).absolute() for each in [*named, *data]]
+    linked = [link for folder in folders if folder.is_dir() for link in folder.iterdir() if link.is_symlink()]
+    for folder in [*folders, *(path.resolve() for path in [*folders, *linked])]:
+        if not any(folder.is_relative_to(seen) for seen in (Path.cwd(), SEEN)):
+            yield folder
+
+
+def check_binds(arguments: str) -> None:
+    """
+    Raises:
+        ConfigError: a folder that the container is to see is not there.
+    """
+    parser = argparse.ArgumentParser(allow_abbrev=False, add_help=False)
+    parser.add_argument("-B", "--bind", action="append", default=[])
+    given = parser.parse_known_args(shlex.split(arguments))[0].bind
+    for bind in ",".join(given).split(",") if given else ():
+        place = Path(bind.partition(":")[0])
+        if not place.exists():
+            raise ConfigError(
+                f"apptainer-args: --bind {bind}: {place} is not there: create it, or correct the path in the profile"
+            )

@@ -1,0 +1,62 @@
+# Where the stages run. What cannot work there is refused before anything starts or is submitted.
+
+import os
+from pathlib import Path
+
+from snakemake.settings.types import DeploymentMethod
+
+from experiment import machine, slurm
+
+
+def scaled(amount):
+    """A resource of which a job that failed for lack of it gets more: the amount, then twice as much, and so on."""
+    return lambda wildcards, attempt: amount * attempt
+
+
+def get_data_folders():
+    """The user's own folders of images."""
+    return [dataset.options["path"] for dataset in experiment.datasets.values() if dataset.options.get("path")]
+
+
+def get_site(resource):
+    """What the profile says of a resource, by default or for some rules."""
+    settings = workflow.resource_settings
+    given = [settings._parsed_default_resources, *settings._parsed_overwrite_resources.values()]
+    return {str(resources[resource].raw) for resources in given if resource in resources}
+
+
+def get_half_precision():
+    return [
+        name for name, each in experiment.encoders.items() if getattr(each, "options", {}).get("precision") == "half"
+    ]
+
+
+def check_site():
+    """Whether the images, the folders and what is asked of SLURM are there."""
+    if in_containers:
+        machine.check_binds(workflow.deployment_settings.apptainer_args)
+        if not workflow.output_settings.dryrun:
+            images.check({get_container(name): get_image(name) for name in ("torch", "faiss")})
+    if not is_local:
+        slurm.check_partitions(get_site("slurm_partition"), slurm.partitions())
+        slurm.check_gpu_models(get_site("gpu_model"), slurm.gpu_models(), get_half_precision())
+
+
+in_containers = DeploymentMethod.APPTAINER in workflow.deployment_settings.deployment_method
+# Submitted jobs are bounded by `jobs`, Snakemake's nodes; on one machine there are none.
+is_local = workflow.resource_settings.nodes is None
+
+try:
+    if workflow.is_main_process:
+        check_site()
+except ConfigError as error:
+    sys.exit(f"error: {error}")
+
+machine.set_caches(os.environ, Path(".snakemake/distillery/cache"))
+if in_containers:
+    workflow.deployment_settings.apptainer_args = machine.container_arguments(
+        workflow.deployment_settings.apptainer_args, os.environ, get_data_folders()
+    )
+# Jobs that want a GPU take turns; where there is none they run on the CPU, as many at once as there are cores.
+if workflow.is_main_process and is_local and machine.gpus(os.environ):
+    workflow.register_resource("gpu", machine.gpus(os.environ))
