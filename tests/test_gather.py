@@ -27,7 +27,7 @@ def test_links_lead_to_the_figures_of_their_own_experiment(tmp_path: Path) -> No
     into = tmp_path / "docs"
     into.mkdir()
     for name in ("compress", "simdis"):
-        gather(name, results(tmp_path / name, name), into)
+        gather(name, results(tmp_path / name, name), into / "results.md")
     text = (into / "results.md").read_text()
     assert re.findall(r"^# .*$", text, re.MULTILINE) == ["# Results: compress", "# Results: simdis"]
     assert "figures/bars.png is a file, [x](https://figures/x.png) is not." in text
@@ -42,7 +42,7 @@ def test_a_figure_that_is_not_there_is_an_error(tmp_path: Path) -> None:
     page = results(tmp_path / "compress", "compress")
     (tmp_path / "compress/figures/bars.png").unlink()
     with pytest.raises(FileNotFoundError, match=r"bars\.png"):
-        gather("compress", page, tmp_path)
+        gather("compress", page, tmp_path / "results.md")
     assert not (tmp_path / "results.md").exists()
 
 
