@@ -1,12 +1,13 @@
 """The pages of several experiments in one folder: every link leads to a figure of its own experiment."""
 
+import json
 import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from experiment.gather import gather
+from experiment.gather import gather, gather_metrics
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -44,6 +45,15 @@ def test_a_figure_that_is_not_there_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"bars\.png"):
         gather("compress", page, tmp_path / "results.md")
     assert not (tmp_path / "results.md").exists()
+
+
+def test_metrics_are_gathered_a_file_a_line(tmp_path: Path) -> None:
+    measured = [{"values": {"top1": 50.5}, "dataset": "b"}, {"values": {"top1": 60.0}, "dataset": "a"}]
+    files = [tmp_path / f"{number}.json" for number in range(2)]
+    for file, metrics in zip(files, measured, strict=True):
+        file.write_text(json.dumps(metrics, indent=2))
+    gather_metrics(files, tmp_path / "metrics/evidence.jsonl")
+    assert [json.loads(line) for line in (tmp_path / "metrics/evidence.jsonl").read_text().splitlines()] == measured
 
 
 @pytest.mark.parametrize("second", ["fails", "succeeds"])
