@@ -15,27 +15,37 @@ CONFIG ?= config.yaml
 IN_VENV := PATH="$(CURDIR)/.venv/bin:$$PATH"
 PINS := containers/requirements
 IMAGES := faiss torch
-PAPERS := compress simdis
 SQUASHED := --mksquashfs-args="-comp zstd -Xcompression-level 3"
 
-.PHONY: help run papers-small plan test test-cluster lint bench bench-check images lock docs clean
+.PHONY: help run papers-small evidence evidence-small plan test test-cluster lint bench bench-check images lock docs clean
 .DELETE_ON_ERROR:
 
 help:
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-15s %s\n", $$1, $$2}' Makefile
 
 run: .venv/installed ## Run the workflow on this machine, as config.yaml says
 	$(IN_VENV) snakemake --cores all
 
-# What is in docs/ stays until all of it has run.
+# $(call gather,PAGE,EXPERIMENTS,FOLDER,OPTIONS): run FOLDER/<each experiment>.yaml, and write docs/PAGE.md of them. What
+# is in docs/ stays until all of it has run.
+define gather
+@gathered=$$(mktemp -d) && trap 'rm -rf "$$gathered"' EXIT && \
+for experiment in $(2); do \
+    $(IN_VENV) snakemake --cores all --configfile $(3)/$$experiment.yaml && \
+    PYTHONPATH=workflow $(IN_VENV) python -m experiment.gather \
+        --configfile $(3)/$$experiment.yaml --into "$$gathered/$(1).md" $(4) || exit; \
+done && \
+rm -rf $(2:%=docs/figures/%) && cp -r "$$gathered/." docs/
+endef
+
 papers-small: .venv/installed ## Run the papers' tables and figures in small, and write docs/results.md
-	@gathered=$$(mktemp -d) && trap 'rm -rf "$$gathered"' EXIT && \
-	for paper in $(PAPERS); do \
-	    $(IN_VENV) snakemake --cores all --configfile workflow/configs/small/$$paper.yaml && \
-	    PYTHONPATH=workflow $(IN_VENV) python -m experiment.gather \
-	        --name $$paper --page results/results.md --into "$$gathered" || exit; \
-	done && \
-	rm -rf $(PAPERS:%=docs/figures/%) && cp -r "$$gathered/." docs/
+	$(call gather,results,compress simdis,workflow/configs/small)
+
+evidence: .venv/installed ## Run the papers' claims on photographs, on a GPU, and write docs/evidence.md
+	$(call gather,evidence,evidence,workflow/configs,--metrics)
+
+evidence-small: .venv/installed ## The same in small, on two CPU cores
+	$(call gather,evidence,evidence,workflow/configs/small,--metrics)
 
 plan: .venv/installed ## Show what would run and why, which data CONFIG needs, and about how many GPU hours
 	$(IN_VENV) snakemake --dry-run --quiet rules host --configfile $(CONFIG)

@@ -9,7 +9,9 @@ evaluation, without reading images: the median of several batches, after some th
 many times as many parameters and FLOPs the teacher has.
 """
 
+import csv
 import dataclasses
+import statistics
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -31,6 +33,7 @@ UNITS = {
     "flops": "G",
     "dimension": "",
     "images_per_s": "images/s",
+    "training_images_per_s": "images/s",
     "parameter_ratio": "",
     "flops_ratio": "",
 }
@@ -50,6 +53,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = parser_of(__doc__)
     parser.add_argument("--weights", type=Path, required=True, help="the encoder's weights")
     parser.add_argument("--teacher", type=Path, help="the weights of its teacher, to compare with")
+    parser.add_argument("--history", type=Path, help="the CSV of its training, if it was trained here")
     parser.add_argument("--dataset", required=True, help="the dataset in whose table this is to stand")
     add_metrics_arguments(parser, "cost")
     add_options(parser, Options)
@@ -74,6 +78,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         values["flops_ratio"] = whole["flops"] / own["flops"]
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     values["images_per_s"] = speed(encoder, device, options)
+    if arguments.history and (epochs := speeds_of(arguments.history)):
+        values["training_images_per_s"] = statistics.median(epochs)
     metrics = metrics_of(
         card,
         arguments.dataset,
@@ -116,8 +122,6 @@ def multiply_adds(encoder: "Encoder") -> int:
 
 def speed(encoder: "Encoder", device: "torch.device", options: Options) -> float:
     """Images a second, of random images: the median batch."""
-    import statistics
-
     import torch
 
     from stages.progress import track
@@ -136,6 +140,12 @@ def speed(encoder: "Encoder", device: "torch.device", options: Options) -> float
                 torch.cuda.synchronize()
             seconds.append(time.perf_counter() - start)
     return options.batch_size / statistics.median(seconds[WARM_UP:])
+
+
+def speeds_of(history: Path) -> list[float]:
+    """The images a second of each epoch; nothing of what took none."""
+    with history.open(newline="") as file:
+        return [float(row["images_per_second"]) for row in csv.DictReader(file)]
 
 
 def name_of(device: "torch.device") -> str:

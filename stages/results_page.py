@@ -1,10 +1,12 @@
 """Gather an experiment's tables and figures on one page.
 
-    python -m stages.results_page --table "Table A" results/tables/a.md results/tables/a.csv results/figures/a.png \\
+    python -m stages.results_page --about "What it is." --claims results/tables/claims.md \\
+        --table "Table A" results/tables/a.md results/tables/a.csv results/figures/a.png \\
         --comparison results/tables/comparison.md results/figures/comparison.png --page results/results.md
 
-The page begins with what was measured of each table, and what was not. It holds the tables and links to the figures,
-by where they are from the page: page and figures can be moved together.
+The page begins with what the experiment is, with what was measured of each table, and what was not, and with the
+claims about the tables. It holds the tables and links to the figures, by where they are from the page: page and figures
+can be moved together.
 """
 
 import csv
@@ -29,6 +31,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--table", nargs="+", action="append", default=[], metavar=words, help="a table, what to call it, its figures"
     )
+    parser.add_argument("--about", default="", help="what the page begins with, in Markdown (default: nothing)")
+    parser.add_argument("--claims", type=Path, help="what verdicts wrote of claims about the tables (default: none)")
     parser.add_argument(
         "--comparison", type=Path, nargs="+", metavar=("MARKDOWN", "FIGURE"), help="the table of all, and its figures"
     )
@@ -38,9 +42,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     from stages.artifacts.atomic import write_text
 
     tables = [(title, [Path(file) for file in files]) for title, *files in arguments.table]
-    blocks = [INTRODUCTION.rstrip("\n")]
+    blocks = [INTRODUCTION.rstrip("\n"), *filter(None, [arguments.about.strip("\n")])]
     if tables:
         blocks.append(overview(tables))
+    if arguments.claims:
+        blocks.append(arguments.claims.read_text().rstrip("\n"))
     for table, _, *figures in (files for _, files in tables):
         blocks += [table.read_text().rstrip("\n"), *_links(figures, arguments.page)]
     if arguments.comparison:

@@ -61,6 +61,11 @@ def test_only_a_students_cost_is_compared_with_its_teachers(commands: dict[str, 
     assert "--weights results/encoders/teacher/weights.safetensors" in commands["teacher/numerals-cost"]
 
 
+def test_the_cost_of_what_was_trained_here_has_the_speed_of_that(commands: dict[str, str]) -> None:
+    assert f"--history results/encoders/{STUDENT}/history.csv" in commands[f"{STUDENT}/numerals-cost"]
+    assert "--history results/encoders/teacher/history.csv" in commands["teacher/numerals-cost"]
+
+
 def test_downloads_alone_are_measured_without_curves_of_training(project: Project, tmp_path: Path) -> None:
     public = {"public": {"fetch": "swav_100ep", "dataset": "numerals"}}
     config = {**TINY, "encoders": public, "students": [], "cluster_pictures": [], "evaluations": {"knn": {}}}

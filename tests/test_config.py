@@ -263,6 +263,32 @@ def test_a_wrong_figure_is_refused_in_one_line(case: str) -> None:
     assert "\n" not in str(refusal.value)
 
 
+CLAIM = {"text": "Ours is better", "table": "mine", "better": "Ours", "worse": ["Teacher", 0.5]}
+
+
+def test_claims_are_about_rows_of_a_table() -> None:
+    (claim,) = Experiment({**TABLED, "claims": [CLAIM]}).claims
+    assert (claim.table, claim.margin, claim.better, claim.worse) == ("mine", 0, "Ours", ("Teacher", "0.5"))
+
+
+CLAIM_REFUSALS = {
+    "an unknown table": ("table", "min", "claims[0].table: unknown table 'min', did you mean 'mine'"),
+    "an unknown better row": ("better", "Our", "claims[0].better: unknown row 'Our', did you mean 'Ours'"),
+    "an unknown worse row": ("worse", ["Ours", "0.6"], "claims[0].worse: unknown row '0.6', did you mean '0.5'"),
+    "a margin in words": ("margin", "small", "claims.0.margin: 'small' is not of type 'number' (by more than how"),
+    "an unknown key": ("note", "x", "claims.0: unknown key 'note'"),
+}
+
+
+@pytest.mark.parametrize("case", CLAIM_REFUSALS)
+def test_a_wrong_claim_is_refused_in_one_line(case: str) -> None:
+    key, value, expected = CLAIM_REFUSALS[case]
+    with pytest.raises(ConfigError) as refusal:
+        Experiment({**TABLED, "claims": [{**CLAIM, key: value}]})
+    assert str(refusal.value).startswith(expected)
+    assert "\n" not in str(refusal.value)
+
+
 def test_lines_may_go_over_columns_or_over_rows_that_are_no_references() -> None:
     over_rows = {
         **TABLE,
@@ -289,8 +315,9 @@ def test_lines_need_a_row_that_is_no_reference() -> None:
 
 
 def test_the_names_of_what_every_experiment_has_are_taken() -> None:
-    with pytest.raises(ConfigError, match=r"tables\.comparison"):
-        Experiment({**CONFIG, "tables": {"comparison": TABLE}})
+    for name in ("comparison", "claims"):
+        with pytest.raises(ConfigError, match=rf"tables\.{name}"):
+            Experiment({**CONFIG, "tables": {name: TABLE}})
 
 
 REFUSALS = {

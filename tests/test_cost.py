@@ -110,6 +110,18 @@ def test_metrics_tell_what_was_measured(weights: Path, tmp_path: Path) -> None:
     assert "of 4 images, float32, the median of 2" in found.protocol
 
 
+def test_the_speed_of_its_training_is_its_median_epochs(tmp_path: Path) -> None:
+    weights = weights_of("resnet18_x0.125", 16, tmp_path / "weights.safetensors")
+    heading = "epoch,loss,learning_rate,images_per_second,waiting_share\n"
+    history = tmp_path / "history.csv"
+    history.write_text(heading + "1,0.5,0.1,70.0,0.1\n2,0.4,0.1,300.5,0.1\n3,0.3,0.1,200.0,0.1\n")
+    found = measured(weights, history=history)
+    assert found.values["training_images_per_s"] == 200.0
+    assert found.units["training_images_per_s"] == "images/s"
+    history.write_text(heading)  # of an encoder that was not trained
+    assert "training_images_per_s" not in measured(weights, history=history).values
+
+
 def test_a_student_is_compared_with_its_teacher_each_at_its_own_size(tmp_path: Path) -> None:
     student = weights_of("resnet18_x0.125", 32, tmp_path / "student.safetensors", name="student")
     teacher = weights_of("resnet18_x0.25", 64, tmp_path / "teacher.safetensors", name="teacher")

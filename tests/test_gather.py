@@ -1,12 +1,13 @@
 """The pages of several experiments in one folder: every link leads to a figure of its own experiment."""
 
+import json
 import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from experiment.gather import gather
+from experiment.gather import gather, gather_metrics
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -27,7 +28,7 @@ def test_links_lead_to_the_figures_of_their_own_experiment(tmp_path: Path) -> No
     into = tmp_path / "docs"
     into.mkdir()
     for name in ("compress", "simdis"):
-        gather(name, results(tmp_path / name, name), into)
+        gather(name, results(tmp_path / name, name), into / "results.md")
     text = (into / "results.md").read_text()
     assert re.findall(r"^# .*$", text, re.MULTILINE) == ["# Results: compress", "# Results: simdis"]
     assert "figures/bars.png is a file, [x](https://figures/x.png) is not." in text
@@ -42,8 +43,17 @@ def test_a_figure_that_is_not_there_is_an_error(tmp_path: Path) -> None:
     page = results(tmp_path / "compress", "compress")
     (tmp_path / "compress/figures/bars.png").unlink()
     with pytest.raises(FileNotFoundError, match=r"bars\.png"):
-        gather("compress", page, tmp_path)
+        gather("compress", page, tmp_path / "results.md")
     assert not (tmp_path / "results.md").exists()
+
+
+def test_metrics_are_gathered_a_file_a_line(tmp_path: Path) -> None:
+    measured = [{"values": {"top1": 50.5}, "dataset": "b"}, {"values": {"top1": 60.0}, "dataset": "a"}]
+    files = [tmp_path / f"{number}.json" for number in range(2)]
+    for file, metrics in zip(files, measured, strict=True):
+        file.write_text(json.dumps(metrics, indent=2))
+    gather_metrics(files, tmp_path / "metrics/evidence.jsonl")
+    assert [json.loads(line) for line in (tmp_path / "metrics/evidence.jsonl").read_text().splitlines()] == measured
 
 
 @pytest.mark.parametrize("second", ["fails", "succeeds"])

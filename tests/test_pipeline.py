@@ -343,8 +343,12 @@ def test_a_table_beside_a_paper_is_made_of_what_is_there(finished: Project, tmp_
         "rows": {"Teacher": "teacher", "Ours-2q": "teacher--{student}--compress-2q"},
         "references": ["Teacher", "Supervised"],
     }
-    figure = {"table": "compress-1", "kind": "bars"}
-    project.write_config({**TINY, "tables": {"compress-1": table}, "figures": {"compress-1": figure}})
+    config = {
+        **TINY,
+        "tables": {"compress-1": table},
+        "figures": {"compress-1": {"table": "compress-1", "kind": "bars"}},
+    }
+    project.write_config(config)
     assert project.would_run() == BESIDE_THE_PAPER
     done = project.snakemake()
     assert done.returncode == 0, done.stdout
@@ -358,10 +362,19 @@ def test_a_table_beside_a_paper_is_made_of_what_is_there(finished: Project, tmp_
     links = re.findall(r"!\[.*?\]\((.*?)\)", page.read_text())
     assert "figures/compress-1.png" in links
     assert all((page.parent / link).is_file() for link in links)
+    claim = {"text": "Who learns is better", "table": "compress-1", "better": "Ours-2q", "worse": ["Teacher"]}
+    project.write_config({**config, "about": "It's a trial.", "claims": [claim]})
+    assert project.would_run() == {"judge_claims", "results_page"}
+    done = project.snakemake()
+    assert done.returncode == 0, done.stdout
+    judged = (project.path / "results/tables/claims.md").read_text()
+    assert "It's a trial." in page.read_text()
+    assert judged in page.read_text()
+    assert re.search(r"\| Who learns is better +\|( +\|){3} +2 \|", judged), judged
     project.replace("workflow/papers/compress.yaml", "Linear: 75.6, NN: 60.7", "Linear: 75.7, NN: 60.7")
     assert project.would_run() == set()
     project.replace("workflow/papers/compress.yaml", "NN: 48.4, CA: 33.3", "NN: 48.5, CA: 33.3")
-    assert project.would_run() == BESIDE_THE_PAPER
+    assert project.would_run() == {*BESIDE_THE_PAPER, "judge_claims"}
 
 
 def test_the_no_op_says_so(finished: Project) -> None:

@@ -8,12 +8,12 @@ from pathlib import Path
 
 from stages.errors import UserError
 
-COLUMNS = ("group", "row", "column", "value", "unit", "mean", "std", "reported", "difference")
+COLUMNS = ("group", "row", "column", "value", "unit", "mean", "std", "reported", "difference", "seeds")
 
 
 @dataclasses.dataclass(frozen=True)
 class Point:
-    """A cell: what was measured, its deviation, and what is reported; None where there is none."""
+    """A cell: what was measured, of how many seeds, its deviation, and what is reported; None where there is none."""
 
     group: str
     row: str
@@ -24,6 +24,7 @@ class Point:
     std: float | None
     reported: float | None
     difference: float | None
+    seeds: int
 
 
 def read_points(path: Path) -> list[Point]:
@@ -45,8 +46,9 @@ def read_points(path: Path) -> list[Point]:
 
 
 def _point(row: Mapping[str, str]) -> Point:
-    group, where, column, value, unit, *numbers = (row[name] for name in COLUMNS)
-    return Point(group, where, column, value, unit, *(float(number) if number else None for number in numbers))
+    group, where, column, value, unit, *numbers, seeds = (row[name] for name in COLUMNS)
+    mean, std, reported, difference = (float(number) if number else None for number in numbers)
+    return Point(group, where, column, value, unit, mean, std, reported, difference, len(seeds.split()))
 
 
 def number_of(label: str) -> float | None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from stages.errors import UserError
 from stages.figures.comparison import Cell, read_result, shown, summary
-from stages.tables.layout import MISSING, Entry, Table
+from stages.tables.layout import MINUS, MISSING, Entry, Table, signed
 from stages.tables.notes import DEVIATION, images, repeats, seeds
 from stages.tables.reported import Number, Place, Reported
 
@@ -14,8 +14,6 @@ NOT_RUN = "not run"
 
 SIDE_BY_SIDE = 4
 """So many columns fit beside each other on a page."""
-
-MINUS = "\N{MINUS SIGN}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -168,12 +166,8 @@ def _entry(compared: Compared, place: Place) -> Entry:
     if number is None:
         return Entry(first, strong)
     difference = compared.difference(place)
-    beside = str(number) if difference is None else f"{number}, {_signed(difference)}"
+    beside = str(number) if difference is None else f"{number}, {signed(difference)}"
     return Entry(f"{first} ({beside})", strong)
-
-
-def _signed(difference: float) -> str:
-    return f"{round(difference, 1) + 0.0:+.1f}".replace("-", MINUS)
 
 
 def notes_of(compared: Compared, note: str) -> list[str]:

@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Sequence
 
 MISSING = "\N{EN DASH}"
+MINUS = "\N{MINUS SIGN}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,3 +32,8 @@ class Table:
     def entries(self) -> list[Entry]:
         """All cells, row by row."""
         return [entry for part in self.parts for _, entries in part for entry in entries]
+
+
+def signed(difference: float) -> str:
+    """With one digit after the point; what rounds to nothing is +0.0."""
+    return f"{round(difference, 1) + 0.0:+.1f}".replace("-", MINUS)

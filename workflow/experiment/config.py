@@ -1,4 +1,4 @@
-"""config.yaml, checked and spelled out: an experiment's datasets, encoders, evaluations, tables and figures."""
+"""config.yaml, checked and spelled out: an experiment's datasets, encoders, evaluations, tables, figures and claims."""
 
 import fnmatch
 import json
@@ -13,7 +13,7 @@ from jsonschema import Draft202012Validator
 
 from experiment import source
 from experiment.errors import ConfigError, require, unknown
-from experiment.tables import Figure, Table, figures_of, tables_of
+from experiment.tables import Claim, Figure, Table, claims_of, figures_of, tables_of
 
 SCHEMA = Path(__file__).resolve().parents[1] / "schemas" / "config.schema.yaml"
 
@@ -191,6 +191,8 @@ class Experiment:
                 )
         self.tables: dict[str, Table] = tables_of(config, self)
         self.figures: dict[str, Figure] = figures_of(config, self.tables)
+        self.claims: tuple[Claim, ...] = claims_of(config, self.tables)
+        self.about: str = config.get("about", "")
         self.containers: Mapping[str, str] = config.get("containers", {})
 
     def evaluations_of(self, base: str) -> list[str]:

@@ -1,4 +1,4 @@
-"""The config's tables and figures: which measurements stand in each cell, and what a paper reports beside them."""
+"""The config's tables, their figures and the claims about them: what stands in each cell, and what a paper reports."""
 
 import functools
 import hashlib
@@ -78,6 +78,17 @@ class Figure:
     y: str
 
 
+@dataclass(frozen=True)
+class Claim:
+    """That the row ``better`` of a table is more than ``margin`` above each of the rows ``worse``."""
+
+    text: str
+    table: str
+    margin: float
+    better: str
+    worse: tuple[str, ...]
+
+
 def tables_of(config: Mapping[str, Any], experiment: "Experiment") -> dict[str, Table]:
     """The config's tables, each with its cells.
 
@@ -85,13 +96,17 @@ def tables_of(config: Mapping[str, Any], experiment: "Experiment") -> dict[str, 
         ConfigError: a name that is not there, or a row, column or group in which nothing is measured.
     """
     resolver = _Resolver(experiment)
-    _refuse_taken("tables", config.get("tables", {}), ("comparison",))
+    _refuse_taken("tables", config.get("tables", {}), ("comparison", "claims"))
     return {name: _table(name, entry, resolver) for name, entry in config.get("tables", {}).items()}
 
 
 def figures_of(config: Mapping[str, Any], tables: Mapping[str, Table]) -> dict[str, Figure]:
     _refuse_taken("figures", config.get("figures", {}), ("comparison", "training-curves"))
     return {name: _figure(f"figures.{name}", entry, tables) for name, entry in config.get("figures", {}).items()}
+
+
+def claims_of(config: Mapping[str, Any], tables: Mapping[str, Table]) -> tuple[Claim, ...]:
+    return tuple(_claim(f"claims[{number}]", entry, tables) for number, entry in enumerate(config.get("claims", [])))
 
 
 def _refuse_taken(where: str, names: Iterable[str], taken: Sequence[str]) -> None:
@@ -284,3 +299,13 @@ def _is_number(label: str) -> bool:
         return math.isfinite(float(label))
     except ValueError:
         return False
+
+
+def _claim(where: str, entry: Mapping[str, Any], tables: Mapping[str, Table]) -> Claim:
+    require(f"{where}.table", "table", entry["table"], tables)
+    rows = tables[entry["table"]].rows
+    better, worse = str(entry["better"]), tuple(map(str, entry["worse"]))
+    require(f"{where}.better", "row", better, rows)
+    for row in worse:
+        require(f"{where}.worse", "row", row, rows)
+    return Claim(entry["text"], entry["table"], entry.get("margin", 0), better, worse)

@@ -154,11 +154,16 @@ def get_costed(wildcards):
 
 
 def get_cost_files(wildcards):
-    return {flag: f"results/encoders/{name}/weights.safetensors" for flag, name in get_costed(wildcards).items()}
+    """Their weights and, of an encoder that was trained here, the history of that."""
+    files = {flag: f"results/encoders/{name}/weights.safetensors" for flag, name in get_costed(wildcards).items()}
+    trained = wildcards.encoder in get_trained()
+    return {**files, "history": f"results/encoders/{wildcards.encoder}/history.csv"} if trained else files
 
 
 def get_cost_input(wildcards):
-    return {flag: tracked(path) for flag, path in get_cost_files(wildcards).items()}
+    """The history is written with the weights, so these tell whether it has changed."""
+    files = get_cost_files(wildcards)
+    return {flag: ancient(path) if flag == "history" else tracked(path) for flag, path in files.items()}
 
 
 def get_cost_flags(wildcards):
@@ -313,11 +318,22 @@ def get_common_figures():
     return ["results/figures/comparison.png", *curves, *pictures]
 
 
+def get_claims():
+    """The claims about tables, as `stages.verdicts` takes them."""
+    return " ".join(
+        commands.flags({"claim": [c.text, f"results/tables/{c.table}.csv", c.margin, c.better, *c.worse]})
+        for c in experiment.claims
+    )
+
+
 def get_sections():
-    """The results page's tables, each with its figures, and the table of all, as `stages.results_page` takes them."""
+    """The results page's parts, as `stages.results_page` takes them: the tables, each with its figures, and the rest."""
     comparison = ["results/tables/comparison.md", *get_common_figures()]
+    head = {"about": experiment.about} if experiment.about else {}
+    claims = {"claims": "results/tables/claims.md"} if experiment.claims else {}
     return " ".join(
         [
+            *(commands.flags({name: value}) for name, value in {**head, **claims}.items()),
             *(commands.flags({"table": get_section(table)}) for table in experiment.tables),
             commands.flags({"comparison": comparison}),
         ]

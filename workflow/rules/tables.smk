@@ -5,6 +5,7 @@ localrules:
     plot_clusters,
     compare,
     plot_table,
+    judge_claims,
     results_page,
 
 
@@ -151,8 +152,29 @@ rule plot_table:
         " --figure {output.figure} > {log} 2>&1"
 
 
+rule judge_claims:
+    input:
+        tables=sorted({f"results/tables/{claim.table}.csv" for claim in experiment.claims}),
+    output:
+        markdown=report("results/tables/claims.md", caption="../report/claims.rst", category="Tables"),
+        csv="results/tables/claims.csv",
+    log:
+        "logs/judge_claims.log",
+    benchmark:
+        "results/benchmarks/judge_claims.tsv"
+    container:
+        get_container("faiss")
+    params:
+        claims=get_claims(),
+        code=source.fingerprint("stages.verdicts"),
+        image=get_image("faiss"),
+    shell:
+        "python -m stages.verdicts {params.claims} --markdown {output.markdown} --csv {output.csv} > {log} 2>&1"
+
+
 rule results_page:
     input:
+        claims="results/tables/claims.md" if experiment.claims else [],
         tables=expand("results/tables/{table}.{kind}", table=experiment.tables, kind=["md", "csv"]),
         comparison="results/tables/comparison.md",
         # Linked, not read.
