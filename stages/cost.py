@@ -86,7 +86,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         {"train": 0, "val": 0},
         evaluation=arguments.name,
         protocol=f"the backbone at {card.contract.size} pixels; FLOPs: multiply-adds of one image; images/s: forward "
-        f"passes of {options.batch_size} images, {options.dtype}, the median of {options.batches}",
+        f"passes of {options.batch_size} images, {options.dtype}, the median of {options.batches}; in training: the "
+        "median epoch",
         values=values,
         options=dataclasses.asdict(options),
         start=start,
