@@ -5,6 +5,7 @@ An architecture's name begins with its family, which is a module here: ``resnet1
 [B, 3, size, size] to embeddings [B, D], with D in ``dimension``.
 """
 
+import contextlib
 import re
 import types
 from collections.abc import Mapping
@@ -60,7 +61,8 @@ class Encoder(nn.Module):
         Where several processes train, they are this process's images, but the embeddings of the whole batch.
         """
         normalised = (images - self.mean) / self.std
-        with processes.own_chance(), torch.autocast(images.device.type, torch.bfloat16, enabled=self.autocast):
+        autocast = torch.autocast(images.device.type, torch.bfloat16) if self.autocast else contextlib.nullcontext()
+        with processes.own_chance(), autocast:
             embeddings: Tensor = self.backbone(normalised.contiguous(memory_format=torch.channels_last))
         return processes.gathered(embeddings.to(images.dtype))
 
