@@ -67,6 +67,11 @@ class Encoder(nn.Module):
         return processes.gathered(embeddings.to(images.dtype))
 
 
+def encoders_in(module: nn.Module) -> list[Encoder]:
+    """All encoders that ``module`` has, or is."""
+    return [each for each in module.modules() if isinstance(each, Encoder)]
+
+
 def family(name: str) -> str:
     """The family an architecture's name begins with: the letters before the first digit or sign."""
     return re.split(r"[^a-z]", name, maxsplit=1)[0]

@@ -2,14 +2,13 @@
 
 from torch import nn
 
-from stages.architectures import Encoder
+from stages.architectures import encoders_in
 from stages.training.recipe import TrainingRecipe
 
 
 def accelerate(module: nn.Module, recipe: TrainingRecipe) -> None:
     """Run all encoders in ``module`` as the ``recipe`` says; their weights and the names of these stay as they are."""
-    for encoder in module.modules():
-        if isinstance(encoder, Encoder):
-            encoder.autocast = recipe.bfloat16
-            if recipe.compile:
-                encoder.backbone.compile()
+    for encoder in encoders_in(module):
+        encoder.autocast = recipe.bfloat16
+        if recipe.compile:
+            encoder.backbone.compile()

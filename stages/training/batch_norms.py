@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from stages import processes
-from stages.architectures import Encoder
+from stages.architectures import Encoder, encoders_in
 
 
 def synchronise(module: nn.Module) -> None:
@@ -18,7 +18,7 @@ def synchronise(module: nn.Module) -> None:
     # timm's knows timm's own batch norms, which hold an activation, beside torch's.
     from timm.layers.norm_act import convert_sync_batchnorm
 
-    for encoder in _encoders(module):
+    for encoder in encoders_in(module):
         if torch.cuda.is_available():
             convert_sync_batchnorm(encoder)
             continue
@@ -30,11 +30,7 @@ def synchronise(module: nn.Module) -> None:
 
 def by_batch(module: nn.Module) -> bool:
     """Whether an encoder in ``module`` normalises by the images of the batch that it is given."""
-    return any(norm.training for encoder in _encoders(module) for norm in _batch_norms(encoder))
-
-
-def _encoders(module: nn.Module) -> list[Encoder]:
-    return [each for each in module.modules() if isinstance(each, Encoder)]
+    return any(norm.training for encoder in encoders_in(module) for norm in _batch_norms(encoder))
 
 
 def _batch_norms(encoder: Encoder) -> list[_BatchNorm]:
