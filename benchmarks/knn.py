@@ -3,8 +3,9 @@
     python -m benchmarks.knn
     python -m benchmarks.knn --images 20000 --val-images 2000 --dimension 128 --json knn.json
 
-Ours reads the float16 cache, normalises it, searches, and lets the neighbours vote; faiss alone is `IndexFlatIP` on
-vectors that lie in memory as it wants them. The ratio is what the rest costs.
+Both start from the float16 caches and end with an accuracy: ours in 64 MiB of memory beside the queries, the plain way
+with all vectors in memory, normalised by faiss, in one `IndexFlatIP`. The limit is that index alone, on vectors that
+lie in memory as it wants them. Each is the least of several turns, which are taken side by side.
 """
 
 import argparse
@@ -14,13 +15,15 @@ from typing import Any
 
 import faiss
 import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import mode
 
-from benchmarks.table import print_table, row, timed, write_rows
+from benchmarks.table import Row, print_table, row, timed, write_rows
 from stages import knn
-from stages.artifacts.embeddings import read_embeddings, writing_embeddings
+from stages.artifacts.embeddings import Embeddings, read_embeddings, writing_embeddings
 from stages.artifacts.weights import EncoderCard, InputContract
 
-FLOOR = 0.5
+FLOOR = 0.8
 """The least ratio, faiss alone to ours, that `make bench-check` lets pass."""
 
 
@@ -31,6 +34,7 @@ def main() -> None:
     parser.add_argument("--dimension", type=int, default=512, help="(default: 512)")
     parser.add_argument("--classes", type=int, default=1000, help="(default: 1000)")
     parser.add_argument("--k", type=int, nargs="+", default=[1, 20], help="neighbours (default: 1 20)")
+    parser.add_argument("--turns", type=int, default=3, help="of each, of which the fastest counts (default: 3)")
     parser.add_argument("--seed", type=int, default=0, help="of the vectors and labels (default: 0)")
     parser.add_argument("--json", type=Path, help="also write the rows here")
     arguments = parser.parse_args()
@@ -40,24 +44,40 @@ def main() -> None:
             read_embeddings(written(Path(folder) / f"{split}.h5", split, count, arguments))
             for split, count in (("train", arguments.images), ("val", arguments.val_images))
         )
-        labelled = np.arange(len(train.labels))
-        anchors, queries = train.unit(), val.unit()
-        faiss.knn(queries[:1000], anchors[:1000], 1)  # the start of its threads is not what we measure
-        rows = []
-        for k in arguments.k:
-            _, ours = timed(lambda k=k: knn.accuracies(train, val, labelled, knn.Options(k=k), (0,)))
-            _, alone = timed(lambda k=k: faiss_alone(anchors, queries, k))
-            rows.append(row(f"nearest neighbours, k = {k}, s", alone, ours, floor=FLOOR))
+        rows = [times(train, val, k, arguments.turns) for k in arguments.k]
 
     print_table(rows)
     if arguments.json:
         write_rows(rows, arguments.json)
 
 
-def faiss_alone(anchors: np.ndarray, queries: np.ndarray, k: int) -> None:
+def times(train: Embeddings, val: Embeddings, k: int, turns: int) -> Row:
+    """The table's line of ``k`` neighbours."""
+    labelled, anchors, queries = np.arange(len(train.labels)), train.unit(), val.unit()
+    ways = (
+        lambda: plain(train, val, k),
+        lambda: knn.accuracies(train, val, labelled, knn.Options(k=k), (0,)),
+        lambda: searched(anchors, queries, k),
+    )
+    seconds = [[timed(way)[1] for way in ways] for _ in range(turns)]
+    faiss_alone, ours, search = (min(each) for each in zip(*seconds, strict=True))
+    return row(f"nearest neighbours, k = {k}, s", faiss_alone, ours, floor=FLOOR, limit=search)
+
+
+def plain(train: Embeddings, val: Embeddings, k: int) -> float:
+    """What a few lines of faiss and scipy make of the two caches."""
+    anchors, queries = (np.asarray(each.vectors, np.float32) for each in (train, val))
+    for each in (anchors, queries):
+        faiss.normalize_L2(each)
+    votes = mode(train.labels[searched(anchors, queries, k)], axis=1).mode
+    return float(np.mean(votes == val.labels))
+
+
+def searched(anchors: NDArray[np.float32], queries: NDArray[np.float32], k: int) -> NDArray[np.int64]:
     index = faiss.IndexFlatIP(anchors.shape[1])
     index.add(anchors)
-    index.search(queries, k)
+    neighbours: NDArray[np.int64] = index.search(queries, k)[1]
+    return neighbours
 
 
 def written(path: Path, split: str, count: int, arguments: argparse.Namespace) -> Path:
