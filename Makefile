@@ -91,7 +91,7 @@ clean: ## Remove .venv and the tools' caches; results and images stay
 .venv/installed: $(PINS)/all.txt
 	$(check-python)
 	@echo "Installing the pinned packages into .venv, once: about 3 minutes and 8 GB"
-	@$(PYTHON) -m venv --clear .venv
+	@rm -rf .venv && $(PYTHON) -m venv .venv
 	@.venv/bin/pip install --quiet --disable-pip-version-check --require-hashes -r $<
 	@touch $@
 
