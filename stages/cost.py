@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
+from stages import gpus
 from stages.command_line import add_metrics_arguments, add_options, parser_of, read_options, run
 from stages.errors import at_least
 
@@ -59,8 +60,6 @@ def main(argv: Sequence[str] | None = None) -> None:
     add_options(parser, Options)
     arguments = parser.parse_args(argv)
 
-    import torch
-
     from stages import architectures
     from stages.artifacts.metrics import metrics_of, write_metrics
     from stages.artifacts.weights import load_weights, read_card
@@ -76,7 +75,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         whole = size_of(architectures.build(teacher.architecture, teacher.contract))
         values["parameter_ratio"] = whole["parameters"] / own["parameters"]
         values["flops_ratio"] = whole["flops"] / own["flops"]
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = gpus.device()
     values["images_per_s"] = speed(encoder, device, options)
     if arguments.history and (epochs := speeds_of(arguments.history)):
         values["training_images_per_s"] = statistics.median(epochs)

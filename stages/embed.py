@@ -17,6 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from stages import gpus
 from stages.command_line import parser_of, run
 from stages.errors import at_least
 
@@ -48,8 +49,6 @@ def main(argv: Sequence[str] | None = None) -> None:
     at_least(1, batch_size=arguments.batch_size)
     at_least(0, workers=arguments.workers)
 
-    import torch
-
     from stages import architectures
     from stages.artifacts.embeddings import writing_embeddings
     from stages.artifacts.shards import shard_rows
@@ -59,7 +58,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     state, card = load_weights(arguments.weights)
     encoder = architectures.load(card.architecture, card.contract, state, str(arguments.weights))
-    encoder.eval().requires_grad_(False).to("cuda" if torch.cuda.is_available() else "cpu")
+    encoder.eval().requires_grad_(False).to(gpus.device())
     augmentation = augmentations.named(arguments.augmentation, card.contract.size)
     weights = digest_of(arguments.weights)
 

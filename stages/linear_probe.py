@@ -24,6 +24,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
+from stages import gpus
 from stages.command_line import (
     add_evaluation_arguments,
     add_options,
@@ -164,14 +165,12 @@ def measured(
     seeds: Sequence[int],
 ) -> Iterator[tuple[str, float]]:
     """Train all heads; each one's values by name, in percent, a run after the other."""
-    import torch
-
     from stages.probing.heads import statistics_of
     from stages.probing.training import probe
     from stages.training.checkpoint import Checkpoint
 
     train.single_labels(), val.single_labels()
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = gpus.device()
     features = features_of(arguments, options, train, device)
     statistics = statistics_of(train)
     for _ in val.unit_slices():

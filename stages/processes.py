@@ -24,6 +24,7 @@ from typing import Any
 import torch
 from torch import Tensor, distributed
 
+from stages import gpus
 from stages.errors import UserError
 from stages.training.position import seed_here
 
@@ -45,22 +46,22 @@ def start() -> torch.device:
     Only the first speaks of its progress.
 
     Raises:
-        UserError: there are more processes than GPUs.
+        UserError: there are more processes than GPUs, or as `stages.gpus.usable`.
     """
-    gpus = torch.cuda.device_count()
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
-        return torch.device("cuda" if gpus else "cpu")
+        return gpus.device()
+    number = gpus.usable(torch.cuda.device_count(), "PyTorch")
     local, here = int(os.environ["LOCAL_RANK"]), int(os.environ["LOCAL_WORLD_SIZE"])
-    if 0 < gpus < here:
-        raise UserError(f"{here} processes were started on a machine with {gpus} GPUs; expected one a GPU at most")
-    if gpus:
+    if 0 < number < here:
+        raise UserError(f"{here} processes were started on a machine with {number} GPUs; expected one a GPU at most")
+    if number:
         torch.cuda.set_device(local)
     if not distributed.is_initialized():
-        distributed.init_process_group("cpu:gloo,cuda:nccl" if gpus else "gloo")
+        distributed.init_process_group("cpu:gloo,cuda:nccl" if number else "gloo")
         atexit.register(distributed.destroy_process_group)
     if not is_first():
         logging.getLogger("stages").setLevel(logging.ERROR)
-    return torch.device("cuda", local) if gpus else torch.device("cpu")
+    return torch.device("cuda", local) if number else torch.device("cpu")
 
 
 def count() -> int:

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from stages.errors import UserError
+from stages.gpus import usable
 
 if TYPE_CHECKING:
     import faiss
@@ -25,9 +26,10 @@ def nearest(
     ``anchors`` come in slices [n, D], as `Embeddings.unit_slices` yields them, and no more than one is held at a time:
     all of them may be more than memory holds.
     """
-    from faiss import METRIC_INNER_PRODUCT
+    from faiss import METRIC_INNER_PRODUCT, get_num_gpus
     from faiss.contrib.exhaustive_search import knn_ground_truth
 
+    usable(get_num_gpus(), "faiss")
     similarities, neighbours = knn_ground_truth(queries, anchors, k, METRIC_INNER_PRODUCT)
     # Where there are too few, faiss fills each query's row up with -1.
     if (found := (neighbours[0] >= 0).sum()) < k:
@@ -39,7 +41,7 @@ def on_gpus(index: "faiss.Index") -> "faiss.Index":
     """The index on all GPUs, its vectors shared out among them; where there is none, the index as it is."""
     import faiss
 
-    if not faiss.get_num_gpus():
+    if not usable(faiss.get_num_gpus(), "faiss"):
         return index
     options = faiss.GpuMultipleClonerOptions()
     options.shard = True

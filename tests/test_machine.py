@@ -23,13 +23,13 @@ def with_gpus(tmp_path: Path, count: int) -> None:
 
 @pytest.mark.parametrize(
     ("there", "visible", "expected"),
-    [(0, None, 0), (0, "0,1", 0), (4, None, 4), (4, "0,3", 2), (4, "", 0), (1, "0,1", 1)],
+    [(0, None, ""), (0, "0,1", ""), (4, None, "0123"), (4, "0, 3", "03"), (4, "", ""), (1, "0,1", "0")],
 )
 def test_gpus_are_those_that_are_there_and_allowed(
-    there: int, visible: str | None, expected: int, tmp_path: Path
+    there: int, visible: str | None, expected: str, tmp_path: Path
 ) -> None:
     with_gpus(tmp_path, there)
-    assert machine.gpus({} if visible is None else {"CUDA_VISIBLE_DEVICES": visible}) == expected
+    assert machine.gpus({} if visible is None else {"CUDA_VISIBLE_DEVICES": visible}) == list(expected)
 
 
 @pytest.mark.parametrize("there", [0, 2])

@@ -26,11 +26,11 @@ SEEN = Path("/tmp")
 """What a container sees of its host without being told, beside the working directory."""
 
 
-def gpus(environment: Mapping[str, str]) -> int:
-    """How many NVIDIA GPUs jobs may use here: all that there are, or those in CUDA_VISIBLE_DEVICES."""
-    there = len(list(DRIVER.iterdir())) if DRIVER.is_dir() else 0
+def gpus(environment: Mapping[str, str]) -> list[str]:
+    """The NVIDIA GPUs that jobs may use here, by CUDA's names: all that there are, or those in CUDA_VISIBLE_DEVICES."""
+    there = [str(number) for number, _ in enumerate(DRIVER.iterdir())] if DRIVER.is_dir() else []
     allowed = environment.get("CUDA_VISIBLE_DEVICES")
-    return there if allowed is None else min(there, len([each for each in allowed.split(",") if each.strip()]))
+    return there if allowed is None else [each.strip() for each in allowed.split(",") if each.strip()][: len(there)]
 
 
 def set_caches(environment: MutableMapping[str, str], folder: Path) -> None:

@@ -1,0 +1,39 @@
+"""Whether a stage computes on a GPU."""
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from stages.errors import UserError
+
+if TYPE_CHECKING:
+    import torch
+
+DRIVER = Path("/proc/driver/nvidia/gpus")
+"""A folder for each GPU that NVIDIA's driver runs, in containers as on their host."""
+
+
+def device() -> "torch.device":
+    """The GPU if there is one, else the CPU.
+
+    Raises:
+        UserError: as `usable`.
+    """
+    import torch
+
+    return torch.device("cuda" if usable(torch.cuda.device_count(), "PyTorch") else "cpu")
+
+
+def usable(found: int, library: str) -> int:
+    """How many GPUs there are, of which ``library`` has ``found`` so many.
+
+    Raises:
+        UserError: it has found none where there are some: on the CPU, the work of hours would take weeks, unsaid.
+    """
+    hidden = os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1")
+    if not found and not hidden and DRIVER.is_dir() and any(DRIVER.iterdir()):
+        raise UserError(
+            f"this machine has an NVIDIA GPU that {library} cannot use; expected a driver as new as its CUDA, and of a "
+            "container, that it was started with --nv; to compute on the CPU, set CUDA_VISIBLE_DEVICES="
+        )
+    return found
