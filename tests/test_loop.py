@@ -378,9 +378,10 @@ def key_of(pack: object, *inputs: str, **changed: object) -> str:
         ({"temperature": 0.2}, False),
         ({"seed": 1}, False),
         ({"method": "compress-1q"}, False),
-        ({"train": "other.h5"}, False),
         ({"checkpoint_key": "fingerprint"}, False),
         ({"workers": 4}, True),
+        ({"train": "elsewhere"}, True),
+        ({"name": "renamed"}, True),
         ({"weights": "elsewhere"}, True),
         ({"history": "elsewhere"}, True),
         ({"checkpoints": Path("elsewhere")}, True),
@@ -395,4 +396,6 @@ def test_a_run_goes_on_only_from_its_own_checkpoint(
 
 def test_other_images_or_another_teacher_are_another_run(small_pack: object) -> None:
     other = dataclasses.replace(small_pack, fingerprint="other")  # type: ignore[type-var]
-    assert len({key_of(small_pack), key_of(other), key_of(small_pack, "one"), key_of(small_pack, "two")}) == 4
+    val = dataclasses.replace(small_pack, split="val")  # type: ignore[type-var]
+    keys = [key_of(small_pack), key_of(other), key_of(val), key_of(small_pack, "one"), key_of(small_pack, "two")]
+    assert len(set(keys)) == len(keys)

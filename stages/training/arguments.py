@@ -53,8 +53,11 @@ def add_training_arguments(parser: argparse.ArgumentParser) -> None:
 
 FILES = ("weights", "heads", "history")
 
-PLACES = {*FILES, *(f"teacher_{file}" for file in FILES), "metrics", "checkpoints", "checkpoint_seconds", "workers"}
-"""Arguments that say where and how, not what: a run may go on under others. A teacher that is read has its digest."""
+NAMES = {"name", "label", "teacher_name"}
+READ = {"train", "val", "teacher_embeddings", "teacher_assignments"}
+WRITTEN = {*FILES, *(f"teacher_{file}" for file in FILES), "metrics"}
+HOW = {"checkpoints", "checkpoint_seconds", "workers"}
+"""Arguments under which a run may go on though they be others: what is read counts by its digest, wherever it lies."""
 
 
 def run_of(arguments: argparse.Namespace, recipe: Recipe, pack: PackedImages, *inputs: str) -> Run:
@@ -73,17 +76,17 @@ def run_of(arguments: argparse.Namespace, recipe: Recipe, pack: PackedImages, *i
             f"--batch-size is {recipe.batch_size}, which {processes.count()} processes share; expected two images for "
             "each or more"
         )
-    facts = {name: str(value) for name, value in vars(arguments).items() if name not in PLACES}
+    facts = {name: str(value) for name, value in vars(arguments).items() if name not in NAMES | READ | WRITTEN | HOW}
     if isinstance(recipe, TrainingRecipe) and recipe.bfloat16 and device.type == "cpu":
         # Of small images, PyTorch's gradients of convolutions can be off by any factor there.
         raise UserError("--bfloat16 is true, but this machine has no GPU; expected false: it is for GPUs alone")
-    key = hashlib.sha256(json.dumps([facts, pack.fingerprint, *inputs], sort_keys=True).encode()).hexdigest()
+    identity = json.dumps([facts, pack.fingerprint, pack.split, *inputs], sort_keys=True)
     return Run(
         recipe=recipe,
         seed=arguments.seed,
         steps_per_epoch=steps_per_epoch(len(pack), recipe),
         device=device,
-        checkpoint=Checkpoint(arguments.checkpoints, key),
+        checkpoint=Checkpoint(arguments.checkpoints, hashlib.sha256(identity.encode()).hexdigest()),
         checkpoint_seconds=arguments.checkpoint_seconds,
         sync_batch_norm=isinstance(recipe, TrainingRecipe) and recipe.sync_batch_norm,
     )

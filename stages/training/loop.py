@@ -72,6 +72,8 @@ def train(
     """
     if processes.count() > 1 and run.sync_batch_norm:
         batch_norms.synchronise(objective)
+    # So that a run which goes on from its checkpoint ends where an unbroken one does.
+    torch.backends.cudnn.deterministic = True
     objective.to(run.device).train()
     optimizer = objective.optimizer(run.recipe)
     epoch = _Epoch(AHEAD.get(run.device.type, 0))
