@@ -81,7 +81,8 @@ lock: ## Pin the requirements anew, after an edit of containers/requirements/*.i
 	for image in $(IMAGES); do compile $$image.in --constraints all.txt --output-file $$image.txt || exit; done
 
 docs: .venv/installed ## Write docs/config.md anew, after an edit of the schema or of a stage's options
-	PYTHONPATH=workflow $(IN_VENV) python -m experiment.document > docs/config.md
+	PYTHONPATH=workflow $(IN_VENV) python -m experiment.document > docs/config.md.part
+	mv docs/config.md.part docs/config.md
 
 clean: ## Remove .venv and the tools' caches; results and images stay
 	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis

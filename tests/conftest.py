@@ -31,6 +31,14 @@ settings.register_profile("untimed", settings.get_profile(settings.get_current_p
 settings.load_profile("untimed")
 
 
+def photographs(name: str) -> Path:
+    """A folder of real images, where the small experiments have them; without it the test is skipped."""
+    folder = ROOT / "data/small" / name
+    if not folder.is_dir():
+        pytest.skip(f"data/small has no {name}: docs/datasets.md says where it is from")
+    return folder
+
+
 def card(**changes: Any) -> EncoderCard:
     """An encoder card with everything in it."""
     origin = {"way": "pretrain", "method": "untrained", "dataset": "toy", "seed": 0}

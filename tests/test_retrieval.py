@@ -1,6 +1,5 @@
 """Recall@k: against a float64 sort, by hand, on real birds, and what is refused."""
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ from stages import embed, fetch_dataset, retrieval
 from stages.artifacts.embeddings import read_embeddings, unit_rows
 from stages.artifacts.metrics import Metrics, read_metrics
 from stages.errors import UserError
-from tests.conftest import assert_refused, flags, program
+from tests.conftest import assert_refused, flags, photographs, program
 from tests.test_knn import blobs
 
 Make = Callable[..., Path]
@@ -165,10 +164,9 @@ def test_the_program_refuses_a_zero_vector(make_embeddings: Make, tmp_path: Path
     assert_refused(done, val, "row 3", "zero", folder=tmp_path, before=before)
 
 
-@pytest.mark.skipif("DISTILLERY_PACKS" not in os.environ, reason="DISTILLERY_PACKS names no folder of image packs")
 def test_recall_on_real_birds_is_that_of_the_sort(weights: Path, tmp_path: Path) -> None:
     """Random features tell a bird's colours at least; chance is 2.4%, 29 of the 1,199 others."""
-    birds = Path(os.environ["DISTILLERY_PACKS"]) / "cub40-112px"
+    birds = photographs("cub40-112px")
     packs = {split: tmp_path / f"{split}.h5" for split in ("train", "val")}
     fetch_dataset.main(flags({"source": "folder", "path": birds, "name": "cub40", **packs}))
     cache = tmp_path / "cub40-val.h5"

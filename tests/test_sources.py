@@ -3,7 +3,6 @@
 import gzip
 import hashlib
 import io
-import os
 import pickle
 import re
 import struct
@@ -24,7 +23,7 @@ from stages.datasets.packed import PackedImages, read_pack
 from stages.datasets.sources import cub200
 from stages.errors import UserError
 from tests.checkpoint_fixtures import FileServer, serving
-from tests.conftest import assert_refused, flags, program
+from tests.conftest import assert_refused, flags, photographs, program
 from tests.voc import drawn, write_voc
 
 Patch = pytest.MonkeyPatch
@@ -541,17 +540,8 @@ def test_an_unpacking_that_was_killed_is_done_anew(
 # Real images.
 
 
-def real(name: str) -> Path:
-    folder = os.environ.get("DISTILLERY_PACKS")
-    if not folder:
-        pytest.skip("DISTILLERY_PACKS does not name a folder of real images")
-    if not (Path(folder) / name).is_dir():
-        pytest.skip(f"the folder of real images has no {name}")
-    return Path(folder) / name
-
-
 def test_the_real_fashion_mnist_is_torchvisions(tmp_path: Path) -> None:
-    root = real("fashion-mnist")
+    root = photographs("fashion-mnist")
     packs = fetched(tmp_path, source="fashion-mnist", path=root, train_fraction=0.02, val_fraction=0.1)
     for pack, images in zip(packs, (1200, 1000), strict=True):
         expected = torchvision.datasets.FashionMNIST(root, train=pack.split == "train")
@@ -569,7 +559,7 @@ def test_the_real_fashion_mnist_is_torchvisions(tmp_path: Path) -> None:
 )
 def test_real_folders_of_photos_all_decode(name: str, classes: int, train: int, val: int, tmp_path: Path) -> None:
     share = 1.0 if train < 2000 else 0.1
-    packs = fetched(tmp_path, source="folder", path=real(name), train_fraction=share, val_fraction=share)
+    packs = fetched(tmp_path, source="folder", path=photographs(name), train_fraction=share, val_fraction=share)
     assert [len(pack) for pack in packs] == [round(share * train), round(share * val)]
     assert all(len(pack.classes) == classes and pack.skipped == 0 for pack in packs)
     assert len({pack.fingerprint for pack in packs}) == 1

@@ -14,8 +14,8 @@ from stages.artifacts.embeddings import read_embeddings
 from stages.datasets.packed import read_pack
 from stages.datasets.sources.voc2007 import CLASSES
 from stages.errors import UserError
-from tests.conftest import flags, program
-from tests.voc import PACKS, Thing, drawn, needs_the_slice, write_voc
+from tests.conftest import flags, photographs, program
+from tests.voc import Thing, drawn, write_voc
 
 ROOT = "VOCdevkit/VOC2007"
 
@@ -67,11 +67,10 @@ def test_the_path_may_lead_to_any_of_the_folders(layout: str, tmp_path: Path) ->
     assert [len(read_pack(path)) for path in (paths.train, paths.val)] == [2, 1]
 
 
-@needs_the_slice
 def test_the_real_slice_is_what_torchvision_reads(tmp_path: Path) -> None:
-    paths = packed(PACKS, tmp_path)
+    paths = packed(photographs("voc2007-slice"), tmp_path)
     for path, name in ((paths.train, "trainval"), (paths.val, "test")):
-        pack, reference = read_pack(path), VOCDetection(str(PACKS), year="2007", image_set=name)
+        pack, reference = read_pack(path), VOCDetection(str(photographs("voc2007-slice")), year="2007", image_set=name)
         assert len(pack) == len(reference) == 287
         assert pack.boxes is not None
         for index in range(len(pack)):

@@ -14,8 +14,7 @@ from stages import embed, fetch_dataset, pretrain, voc_classification
 from stages.artifacts.embeddings import unit_rows
 from stages.artifacts.metrics import Metrics, read_metrics
 from stages.errors import UserError
-from tests.conftest import assert_refused, flags, program
-from tests.voc import PACKS, needs_the_slice
+from tests.conftest import assert_refused, flags, photographs, program
 
 Make = Callable[..., Path]
 
@@ -181,10 +180,9 @@ def test_a_cost_beyond_all_measure_is_refused(power: int) -> None:
         voc_classification.Options(costs=(0, power))
 
 
-@needs_the_slice
 def test_the_real_slice_scores_above_chance(tmp_path: Path) -> None:
     packs = {"train": tmp_path / "train.h5", "val": tmp_path / "val.h5"}
-    fetch_dataset.main(flags({"source": "voc2007", "path": PACKS, "name": "voc", **packs}))
+    fetch_dataset.main(flags({"source": "voc2007", "path": photographs("voc2007-slice"), "name": "voc", **packs}))
     files = {name: tmp_path / name for name in ("weights", "heads", "history", "checkpoints")}
     shown = {"architecture": "resnet18_x0.25", "augmentation": "crop-flip", "size": 64, "train": packs["train"]}
     pretrain.main(flags({"method": "untrained", "name": "untrained", **shown, **files}))

@@ -25,8 +25,8 @@ from stages.detection.detector import Detection, mirrored
 from stages.detection.images import detected, stream
 from stages.errors import UserError
 from stages.training.checkpoint import Checkpoint
-from tests.conftest import assert_refused, card, flags, program
-from tests.voc import PACKS, Thing, drawn, needs_the_slice, write_voc
+from tests.conftest import assert_refused, card, flags, photographs, program
+from tests.voc import Thing, drawn, write_voc
 
 ARCHITECTURE = "resnet18_x0.25_cifar"
 SMALL = {"epochs": 1, "batch_size": 4, "min_size": 48, "max_size": 64, "anchors": (16, 32), "learning_rate": 0.02}
@@ -164,12 +164,10 @@ def test_nothing_found_scores_zero() -> None:
     assert scores.voc_curve(detections_of(), truth, 0).eleven_points == 0
 
 
-@needs_the_slice
 def test_the_real_slices_own_boxes_score_100_and_each_others_little(tmp_path: Path) -> None:
-    fetch_dataset.main(
-        flags({"source": "voc2007", "path": PACKS, "name": "voc", "train": tmp_path / "t.h5", "val": tmp_path / "v.h5"})
-    )
-    truth = read_pack(tmp_path / "v.h5").boxes
+    packs = {split: tmp_path / f"{split}.h5" for split in ("train", "val")}
+    fetch_dataset.main(flags({"source": "voc2007", "path": photographs("voc2007-slice"), "name": "voc", **packs}))
+    truth = read_pack(packs["val"]).boxes
     assert truth is not None
     images = np.repeat(np.arange(len(truth.offsets) - 1), np.diff(truth.offsets))
     own = Detections(images, truth.corners, truth.classes, np.linspace(1, 0.5, len(images), dtype=np.float32))

@@ -1,22 +1,13 @@
 """A folder as PASCAL VOC 2007 is unpacked, of a few small pictures with coloured rectangles for objects."""
 
 import dataclasses
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-import pytest
 from PIL import Image, ImageDraw
 
 from stages.datasets.sources.voc2007 import CLASSES
-
-PACKS = Path(os.environ.get("DISTILLERY_PACKS", "")) / "voc2007-slice"
-
-needs_the_slice = pytest.mark.skipif(
-    "DISTILLERY_PACKS" not in os.environ or not PACKS.is_dir(),
-    reason="DISTILLERY_PACKS names no folder that holds voc2007-slice, part of the real dataset",
-)
 
 COLOURS = {"bus": (220, 30, 30), "car": (30, 220, 30), "person": (30, 30, 220)}
 
