@@ -1,4 +1,4 @@
-"""What the tests of SimDis's two methods share: the paper's combinations of views, batches, the loss by hand."""
+"""What the tests of SimDis's two methods share: the paper's combinations of views, and the loss by hand."""
 
 import torch
 from torch import Tensor
@@ -6,7 +6,6 @@ from torch import Tensor
 from stages.prediction.simdis import SimDis
 from stages.training.batches import Batch
 from stages.training.networks import Networks
-from tests.training_fixtures import images_seeded
 
 VIEWS = ("s-dv", "sema-sv", "sema-dv", "t-sv", "t-dv", "tema-sv", "tema-dv")
 # The rows of the paper's Table 2, of which the first is BYOL; then each view alone.
@@ -22,11 +21,6 @@ TABLE_2 = [
     VIEWS,
 ]
 COMBINATIONS = [*TABLE_2, *((view,) for view in VIEWS if view != "sema-dv")]
-
-
-def batch_seeded(seed: int, count: int = 6) -> Batch:
-    rows = torch.arange(count)
-    return Batch(views=(images_seeded(2 * seed, count), images_seeded(2 * seed + 1, count)), indices=rows, labels=rows)
 
 
 def doubled(batch: Batch) -> Batch:

@@ -14,7 +14,7 @@ from stages.pretraining.byol import BYOL, Options
 from stages.training.batches import Batch
 from stages.training.momentum import follow, frozen_redraw, rising
 from stages.training.optimizers import optimizer_of
-from tests.training_fixtures import ARCHITECTURE, SIZE, images_seeded
+from tests.training_fixtures import ARCHITECTURE, SIZE, batch_seeded, images_seeded
 
 OPTIONS = Options(
     optimizer="sgd", learning_rate=0.05, momentum=0.8, hidden_dimension=32, projection_dimension=8, batch_size=6
@@ -25,11 +25,6 @@ def objective(options: Options = OPTIONS) -> BYOL:
     torch.manual_seed(0)
     encoder = architectures.build(ARCHITECTURE, InputContract(SIZE))
     return BYOL(encoder, options, 10).train()
-
-
-def batch_seeded(seed: int, count: int = 6) -> Batch:
-    rows = torch.arange(count)
-    return Batch(views=(images_seeded(2 * seed, count), images_seeded(2 * seed + 1, count)), indices=rows, labels=rows)
 
 
 def naive_loss(predictions: list[Tensor], targets: list[Tensor]) -> Tensor:

@@ -15,7 +15,7 @@ from stages.errors import UserError
 from stages.pretraining.moco_v2 import MoCoV2, Options, info_nce
 from stages.training.batches import Batch
 from stages.training.optimizers import optimizer_of
-from tests.training_fixtures import ARCHITECTURE, SIZE, images_seeded
+from tests.training_fixtures import ARCHITECTURE, SIZE, batch_seeded
 
 BATCH = 5
 OPTIONS = Options(learning_rate=0.1, queue_length=12, momentum=0.9, projection_dimension=8)
@@ -25,11 +25,6 @@ def objective(options: Options = OPTIONS) -> MoCoV2:
     torch.manual_seed(0)
     encoder = architectures.build(ARCHITECTURE, InputContract(SIZE))
     return MoCoV2(encoder, options, 10).train()
-
-
-def batch_seeded(seed: int, count: int = BATCH) -> Batch:
-    rows = torch.arange(count)
-    return Batch(views=(images_seeded(2 * seed, count), images_seeded(2 * seed + 1, count)), indices=rows, labels=rows)
 
 
 def naive_info_nce(query: Tensor, key: Tensor, negatives: Tensor, temperature: float) -> Tensor:
@@ -88,12 +83,12 @@ def test_steps_are_those_of_the_authors_code_with_batches_that_wrap_around_the_b
     authors = Authors(found)
     optimizer = optimizer_of(found, OPTIONS)
     for number in range(4):
-        loss = found(batch_seeded(number))
+        loss = found(batch_seeded(number, BATCH))
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
         found.after_step(0.1)
-        torch.testing.assert_close(loss.double(), authors.step(batch_seeded(number)), rtol=2e-3, atol=1e-4)
+        torch.testing.assert_close(loss.double(), authors.step(batch_seeded(number, BATCH)), rtol=2e-3, atol=1e-4)
         torch.testing.assert_close(found.queue.embeddings, torch.stack(authors.bank), rtol=1e-2, atol=2e-3)
     for name, value in authors.query[0].state_dict().items():
         torch.testing.assert_close(found.encoder.state_dict()[name], value, rtol=1e-2, atol=2e-3)
@@ -104,7 +99,7 @@ def test_the_key_encoder_starts_as_the_encoder_is_not_trained_and_has_its_own_st
     for key, own in zip(found.key_encoder.parameters(), found.encoder.parameters(), strict=True):
         assert torch.equal(key, own)
         assert not key.requires_grad
-    found(batch_seeded(0)).backward()
+    found(batch_seeded(0, BATCH)).backward()
     assert all(parameter.grad is None for parameter in (*found.key_encoder.parameters(), *found.key_head.parameters()))
     assert all(parameter.grad is not None for parameter in found.encoder.parameters())
     own, key = (module.backbone.bn1.running_mean for module in (found.encoder, found.key_encoder))
@@ -124,7 +119,7 @@ def test_a_forward_pass_alone_changes_neither_keys_nor_bank() -> None:
     found = objective()
     weights = [parameter.clone() for parameter in found.key_encoder.parameters()]
     anchors = found.queue.embeddings.clone()
-    found(batch_seeded(0))
+    found(batch_seeded(0, BATCH))
     assert torch.equal(found.queue.embeddings, anchors)
     assert all(torch.equal(*pair) for pair in zip(found.key_encoder.parameters(), weights, strict=True))
 

@@ -23,12 +23,13 @@ from stages.training.networks import Networks
 from stages.training.optimizers import optimizer_of
 from stages.training.teacher import NetworksTeacher
 from tests.project import TINY, Project
-from tests.simdis_fixtures import COMBINATIONS, VIEWS, batch_seeded, doubled, naive_loss
+from tests.simdis_fixtures import COMBINATIONS, VIEWS, doubled, naive_loss
 from tests.training_fixtures import (
     ARCHITECTURE,
     PROJECTION,
     SIZE,
     Training,
+    batch_seeded,
     networks_seeded,
     tiny_options,
 )

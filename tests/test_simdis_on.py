@@ -22,8 +22,8 @@ from stages.training.networks import Networks, Projecting
 from stages.training.optimizers import optimizer_of
 from stages.training.teacher import NetworksTeacher
 from tests.project import TINY, Project
-from tests.simdis_fixtures import COMBINATIONS, TABLE_2, VIEWS, batch_seeded, doubled, naive_loss
-from tests.training_fixtures import ARCHITECTURE, SIZE, Training, tiny_options
+from tests.simdis_fixtures import COMBINATIONS, TABLE_2, VIEWS, doubled, naive_loss
+from tests.training_fixtures import ARCHITECTURE, SIZE, Training, batch_seeded, tiny_options
 
 pytest_plugins = ["tests.training_fixtures"]
 

@@ -248,6 +248,12 @@ def images_seeded(seed: int, count: int, size: int = SIZE) -> Tensor:
     return torch.rand(count, 3, size, size, generator=torch.Generator().manual_seed(seed))
 
 
+def batch_seeded(seed: int, count: int = 6) -> Batch:
+    """A batch of two views of random images."""
+    rows = torch.arange(count)
+    return Batch(views=(images_seeded(2 * seed, count), images_seeded(2 * seed + 1, count)), indices=rows, labels=rows)
+
+
 def naive_similarity_kl(student: Tensor, student_anchors: Tensor, teacher: Tensor, anchors: Tensor, t: float) -> Tensor:
     """CompRess's loss written out: a double loop over images and anchors, in float64; keeps ``student``'s gradient."""
     total = torch.zeros((), dtype=torch.float64)
