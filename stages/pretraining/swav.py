@@ -23,6 +23,7 @@ from stages.errors import above_zero, at_least
 from stages.pretraining import Pretraining
 from stages.similarity.queue import AnchorQueue
 from stages.training.batches import Batch
+from stages.training.optimizers import optimizer_of
 from stages.training.recipe import Recipe, TrainingRecipe
 
 HEADS = "projector"
@@ -105,7 +106,7 @@ class SwAV(Pretraining):
         return [embeddings @ self.prototypes.weight.detach().T for embeddings in earlier]
 
     def optimizer(self, recipe: Recipe) -> Optimizer:
-        optimizer = super().optimizer(recipe)
+        optimizer = optimizer_of(self, recipe, apart=self.prototypes)
         optimizer.register_step_pre_hook(lambda *_: self._keep_frozen())
         return optimizer
 
