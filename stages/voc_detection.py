@@ -1,7 +1,7 @@
 """Fine-tune an encoder as a detector of objects, and score it on val: VOC detection.
 
     python -m stages.voc_detection --weights weights.safetensors --train train.h5 --val val.h5 \\
-        --metrics voc-detection.json --checkpoints checkpoints
+        --metrics voc-detection.json --checkpoints checkpoints/voc-detection
 
 All layers are trained, as in CompRess (section 4.4), which takes Fast R-CNN for it; here the regions are proposed by a
 network of the detector's own, as in Faster R-CNN. The recipe is Fast R-CNN's on VOC 2007. Killed or asked to terminate,
