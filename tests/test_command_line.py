@@ -258,9 +258,7 @@ def run_to_its_error(body: str) -> str:
 
 def test_a_gpu_without_memory_is_one_line() -> None:
     said = run_to_its_error("import torch\nraise torch.OutOfMemoryError('CUDA out of memory. Tried to allocate 2 GB')")
-    assert said.startswith(
-        "error: the GPU's memory is full (CUDA out of memory. Tried to allocate 2 GB): lower batch"
-    )
+    assert said.startswith("error: the GPU's memory is full (CUDA out of memory. Tried to allocate 2 GB): lower batch")
     assert said.count("\n") == 1
 
 
