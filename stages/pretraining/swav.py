@@ -38,7 +38,7 @@ class Options(TrainingRecipe):
     drop_last: Annotated[bool, "leave out the last, smaller batch of an epoch"] = True
     optimizer: Annotated[Literal["sgd", "lars"], "sgd, or lars: sgd with layer-wise trust ratios"] = "lars"
     learning_rate: Annotated[float, "at its highest"] = 4.8
-    weight_decay: Annotated[float, "on all trained parameters"] = 1e-6
+    weight_decay: Annotated[float, "on trained parameters"] = 1e-6
     schedule: Annotated[
         Literal["step", "cosine"], "step: times gamma after each milestone; cosine: to 0 over all steps"
     ] = "cosine"

@@ -20,7 +20,7 @@ class Recipe:
     learning_rate: Annotated[float, "at its highest"] = 0.01
     sgd_momentum: Annotated[float, "of the optimizer"] = 0.9
     nesterov: Annotated[bool, "Nesterov's form of the momentum"] = False
-    weight_decay: Annotated[float, "on all trained parameters"] = 1e-4
+    weight_decay: Annotated[float, "on trained parameters"] = 1e-4
     exclude_norm_and_bias: Annotated[bool, "leave vectors, as of batch norms, out of weight decay and trust ratios"] = (
         False
     )
