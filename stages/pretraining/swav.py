@@ -19,6 +19,7 @@ from torch.optim import Optimizer
 
 from stages.architectures import Encoder
 from stages.artifacts.heads import tensors_of
+from stages.datasets.augmentations.swav import FULL_CROPS
 from stages.errors import above_zero, at_least
 from stages.pretraining import Pretraining
 from stages.similarity.queue import AnchorQueue
@@ -27,8 +28,6 @@ from stages.training.optimizers import optimizer_of
 from stages.training.recipe import Recipe, TrainingRecipe
 
 HEADS = "projector"
-
-FULL_CROPS = 2
 
 
 @dataclasses.dataclass(frozen=True)
