@@ -21,6 +21,7 @@ OPTIONS = Options(
     epochs=4,
     optimizer="sgd",
     learning_rate=0.1,
+    warmup_epochs=0,
     batch_size=BATCH,
     small_crops=2,
     prototypes=9,
@@ -100,6 +101,7 @@ def stepped(found: SwAV, numbers: range, steps: int = 100, *, fused: bool = Fals
     for group in optimizer.param_groups:
         group["fused"] = fused
     for number in numbers:
+        found.before_step(optimizer, found.options, number, steps_per_epoch=steps)
         optimizer.zero_grad()
         found(batch_seeded(number)).backward()
         optimizer.step()
