@@ -160,6 +160,10 @@ def _message_of(error: Exception) -> str | None:
         return str(error).rsplit("UserError: ", 1)[-1]
     if any(sign in str(error) for sign in NO_SPACE):
         return f"the disk is full ({error}); nothing half-written was kept: free some space and run again"
+    if "CUDA out of memory" in str(error):
+        return f"the GPU's memory is full ({error}): lower batch_size, or take a larger GPU or more of them"
+    if "DataLoader worker (pid" in str(error):
+        return f"a process that reads images has died ({error}): if for want of memory, raise mem_mb or lower --workers"
     if isinstance(error, OSError) and error.filename:
         return f"cannot use {error.filename}: {error.strerror}"
     return None

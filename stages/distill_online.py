@@ -4,7 +4,7 @@
         --teacher-name teacher --teacher-architecture resnet50 --augmentation byol --size 224 \\
         --weights student/weights.safetensors --heads student/heads.safetensors --history student/history.csv \\
         --teacher-weights teacher/weights.safetensors --teacher-heads teacher/heads.safetensors \\
-        --teacher-history teacher/history.csv --checkpoints checkpoints
+        --teacher-history teacher/history.csv --checkpoints checkpoints/student
 
 Two encoders come out, each with its files; the history is of both. Killed or asked to terminate, it goes on from its
 last checkpoint when started again with the same arguments, and ends with the weights of an unbroken run.

@@ -1,6 +1,7 @@
 """The error that a user can cause and mend."""
 
 import difflib
+import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -21,6 +22,13 @@ def above_zero(**values: float) -> None:
     for name, value in values.items():
         if not value > 0:
             raise UserError(f"--{name.replace('_', '-')} is {value:g}; expected a number above 0")
+
+
+def not_negative(**values: float) -> None:
+    """Raise the error for the first of the options ``values`` that is no number, negative or infinite."""
+    for name, value in values.items():
+        if not 0 <= value < math.inf:
+            raise UserError(f"--{name.replace('_', '-')} is {value:g}; expected a number, 0 or above")
 
 
 def different(**values: Sequence[Any]) -> None:

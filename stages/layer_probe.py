@@ -1,7 +1,7 @@
 """Train a linear classifier on every intermediate layer of a frozen encoder, and tell which layer is the best.
 
     python -m stages.layer_probe --weights weights.safetensors --train train.h5 --val val.h5 \\
-        --augmentation crop-flip --metrics layers.json --checkpoints checkpoints
+        --augmentation crop-flip --metrics layers.json --checkpoints checkpoints/layers
 
 The protocol of the field (Zhang et al., "Split-Brain Autoencoders", CVPR 2017; Goyal et al., "Scaling and Benchmarking
 Self-Supervised Visual Representation Learning", ICCV 2019): maps are average-pooled to at most 10,000 values, then

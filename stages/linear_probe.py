@@ -1,10 +1,10 @@
 """Train linear classifiers on a frozen encoder: CompRess's linear evaluation, and other published ones.
 
     python -m stages.linear_probe --train teacher-train.h5 --val teacher-val.h5 --metrics linear.json \\
-        --checkpoints checkpoints --weights weights.safetensors --images train.h5
+        --checkpoints checkpoints/linear --weights weights.safetensors --images train.h5
 
     python -m stages.linear_probe --train teacher-train.h5 --val teacher-val.h5 --metrics linear.json \\
-        --checkpoints checkpoints --views cached --presets compress moco --labels 1 10 --subsets 1.txt 10.txt
+        --checkpoints checkpoints/linear --views cached --presets compress moco --labels 1 10 --subsets 1.txt 10.txt
 
 In every epoch the encoder sees a new augmented view of each train image, as in the papers, which takes its weights and
 the images; with --views cached, the classifiers learn from the cached embeddings of the plain ones, in minutes. val is
@@ -15,6 +15,7 @@ with the same arguments.
 """
 
 import argparse
+import contextlib
 import dataclasses
 import hashlib
 import itertools
@@ -153,7 +154,10 @@ def main(argv: Sequence[str] | None = None) -> None:
         },
     )
     write_metrics(arguments.metrics, metrics)
-    Checkpoint(arguments.checkpoints, "").remove()
+    for percent, seed in itertools.product(options.labels, seeds):
+        Checkpoint(folder_of(arguments.checkpoints, percent, seed), "").remove()
+    with contextlib.suppress(OSError):  # The folder may hold what is not ours.
+        arguments.checkpoints.rmdir()
 
 
 def measured(
@@ -186,7 +190,7 @@ def measured(
             seed=seed,
             device=device,
             checkpoint=Checkpoint(
-                arguments.checkpoints / f"{percent}-{seed}",
+                folder_of(arguments.checkpoints, percent, seed),
                 key_of(arguments.checkpoint_key, dataclasses.replace(options, seed=seed), train, labelled[percent]),
             ),
             checkpoint_seconds=arguments.checkpoint_seconds,
@@ -200,6 +204,11 @@ def measured(
             if len(val.classes) > 5:
                 yield f"top5{suffix}", float(top5[epochs - 1])
             yield f"top1_best_epoch{suffix}", float(top1.max())
+
+
+def folder_of(checkpoints: Path, percent: int, seed: int) -> Path:
+    """Where the state of one run on a share of the labels is."""
+    return checkpoints / f"{percent}-{seed}"
 
 
 def features_of(

@@ -2,7 +2,7 @@
 
     python -m stages.pretrain --method simclr --name teacher --architecture resnet18 --train train.h5 \\
         --augmentation affine-elastic --size 32 --epochs 60 \\
-        --weights weights.safetensors --heads heads.safetensors --history history.csv --checkpoints checkpoints
+        --weights weights.safetensors --heads heads.safetensors --history history.csv --checkpoints checkpoints/teacher
 
 Killed or asked to terminate, it goes on from its last checkpoint when started again with the same arguments, and ends
 with the weights of an unbroken run.

@@ -1,7 +1,7 @@
 """Fine-tune an encoder as a detector of objects, and score it on val: VOC detection.
 
     python -m stages.voc_detection --weights weights.safetensors --train train.h5 --val val.h5 \\
-        --metrics voc-detection.json --checkpoints checkpoints
+        --metrics voc-detection.json --checkpoints checkpoints/voc-detection
 
 All layers are trained, as in CompRess (section 4.4), which takes Fast R-CNN for it; here the regions are proposed by a
 network of the detector's own, as in Faster R-CNN. The recipe is Fast R-CNN's on VOC 2007. Killed or asked to terminate,
@@ -38,7 +38,7 @@ class Options(Recipe):
     epochs: Annotated[int, "passes over the training images"] = 16
     batch_size: Annotated[int, "images a step"] = 2
     learning_rate: Annotated[float, "at its highest; for 2 images a step, raise it by as much for more"] = 0.001
-    weight_decay: Annotated[float, "on all trained parameters"] = 5e-4
+    weight_decay: Annotated[float, "on trained parameters"] = 5e-4
     milestones: Annotated[tuple[int, ...], "epochs after which the step schedule lowers the learning rate"] = (12,)
     gamma: Annotated[float, "factor of the step schedule"] = 0.1
     min_size: Annotated[int, "pixels to which an image's shorter side is scaled"] = 600

@@ -8,6 +8,7 @@ import pty
 import subprocess
 import sys
 import termios
+import textwrap
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -245,6 +246,34 @@ def test_a_full_disk_or_quota_is_one_line(error: str) -> None:
     assert done.returncode == 1
     assert done.stderr.startswith("error: the disk is full (")
     assert done.stderr.count("\n") == 1
+
+
+def run_to_its_error(body: str) -> str:
+    """What a stage whose ``main`` has this ``body`` says when it fails."""
+    code = f"from stages.command_line import run\ndef main(argv):\n{textwrap.indent(body, '    ')}\nrun(main)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 1
+    return done.stderr
+
+
+def test_a_gpu_without_memory_is_one_line() -> None:
+    said = run_to_its_error("import torch\nraise torch.OutOfMemoryError('CUDA out of memory. Tried to allocate 2 GB')")
+    assert said.startswith("error: the GPU's memory is full (CUDA out of memory. Tried to allocate 2 GB): lower batch")
+    assert said.count("\n") == 1
+
+
+def test_a_reading_process_that_is_killed_is_one_line() -> None:
+    said = run_to_its_error(
+        "import os, signal\n"
+        "from torch.utils.data import DataLoader\n"
+        "class Images(list):\n"
+        "    def __getitem__(self, number):\n"
+        "        os.kill(os.getpid(), signal.SIGKILL)\n"
+        "next(iter(DataLoader(Images([1]), num_workers=1)))"
+    )
+    assert said.startswith("error: a process that reads images has died (DataLoader worker (pid")
+    assert said.endswith("): if for want of memory, raise mem_mb or lower --workers\n")
+    assert said.count("\n") == 1
 
 
 # Progress.

@@ -165,6 +165,20 @@ def test_the_anchors_of_the_student_are_the_key_students_embeddings() -> None:
     assert not torch.allclose(keys, own, rtol=1e-3)
 
 
+def test_the_key_student_drops_no_layers_and_still_normalises_by_the_batch() -> None:
+    student = architectures.build("efficientnet_b0", InputContract(32))
+    objective = compress_2q.CompRess2q(student, SETTING, compress_2q.Options(queue_length=11)).train()
+    assert objective.key_student is not None
+    images = images_seeded(0, 4, 32)
+    with torch.no_grad():
+        first, again, beside_others = (
+            objective.key_student(shown)[:4] for shown in (images, images, torch.cat([images, images_seeded(1, 4, 32)]))
+        )
+        assert not torch.equal(objective.student(images), objective.student(images)), "the student draws"
+    assert torch.equal(first, again)
+    assert not torch.allclose(first, beside_others, rtol=1e-3)
+
+
 def test_without_momentum_there_is_no_key_student_and_the_anchors_are_its_own() -> None:
     objective = compress_2q.CompRess2q(encoder(), SETTING, compress_2q.Options(queue_length=11, momentum=0)).train()
     assert objective.key_student is None

@@ -10,6 +10,9 @@ from torch.nn import functional as F
 from stages.similarity import fused
 
 pytest.importorskip("triton", reason="this torch comes without Triton")
+from triton.backends.compiler import GPUTarget
+from triton.backends.nvidia.compiler import CUDABackend
+
 from stages.errors import UserError
 from stages.similarity import kernel
 
@@ -124,3 +127,10 @@ def test_the_kernel_is_called_where_it_is_asked_for_and_can_run(monkeypatch: pyt
 def test_the_kernel_gives_the_same_twice() -> None:
     exact = single(problem(2, 200, 0.04, leave_out_own=False, gradient=True))
     assert all(torch.equal(*pair) for pair in zip(*(vars(kernel.sums(exact)).values() for _ in range(2)), strict=True))
+
+
+@pytest.mark.parametrize("default", ["0", "1"])
+def test_tritons_default_for_fused_multiply_adds_changes_nothing(default: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TRITON_DEFAULT_FP_FUSION", default)
+    backend = CUDABackend(GPUTarget("cuda", 80, 32))
+    assert backend.parse_options(dict(kernel.LAUNCH)).enable_fp_fusion

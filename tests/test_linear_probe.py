@@ -515,6 +515,14 @@ def test_a_terminated_probe_goes_on_and_ends_as_an_unbroken_one(cached: SimpleNa
     assert not (tmp_path / "checkpoints").exists()
 
 
+def test_a_finished_probe_leaves_what_is_not_its_own(pair: tuple[Path, Path], tmp_path: Path) -> None:
+    mine = tmp_path / "shared" / "mine.txt"
+    mine.parent.mkdir()
+    mine.write_text("not the probe's")
+    linear_probe.main(argv(tmp_path, train=pair[0], val=pair[1], checkpoints=mine.parent, epochs=1, runs=2))
+    assert list(mine.parent.iterdir()) == [mine]
+
+
 def test_images_or_weights_that_the_embeddings_are_not_of_are_refused(
     cached: SimpleNamespace, digits: SimpleNamespace, make_embeddings: Make, tmp_path: Path
 ) -> None:

@@ -5,6 +5,7 @@ import csv
 import dataclasses
 import logging
 import os
+import shutil
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -319,6 +320,19 @@ def test_a_save_that_fails_keeps_the_state_before_it(tmp_path: Path, monkeypatch
     monkeypatch.undo()
     assert checkpoint.load() == {"key": "key", "step": 1}
     assert [path.name for path in tmp_path.iterdir()] == ["checkpoint.pt"]
+
+
+def test_a_finished_run_takes_away_its_own_files_and_nothing_else(tmp_path: Path) -> None:
+    checkpoint = Checkpoint(tmp_path / "checkpoints", "key")
+    checkpoint.save({"step": 1})
+    (checkpoint.folder / ".checkpoint.pt.partial").write_bytes(b"of a save that was killed")
+    (checkpoint.folder / "thesis").mkdir()
+    (checkpoint.folder / "thesis" / "results.txt").write_text("not the run's")
+    checkpoint.remove()
+    assert [path.name for path in checkpoint.folder.rglob("*")] == ["thesis", "results.txt"]
+    shutil.rmtree(checkpoint.folder / "thesis")
+    checkpoint.remove()
+    assert not checkpoint.folder.exists()
 
 
 # what is not finite

@@ -1,5 +1,6 @@
 """The learning rate of every step against torch's own schedulers."""
 
+import math
 import re
 import warnings
 from collections.abc import Iterator
@@ -93,6 +94,24 @@ def test_a_recipe_that_cannot_be_followed_is_refused(option: str, value: int, le
     flag = option.replace("_", "-")
     with pytest.raises(UserError, match=f"^--{flag} is {value}; expected at least {least}$"):
         Recipe(**{option: value})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"learning_rate": -1.0}, "--learning-rate is -1; expected a number, 0 or above"),
+        ({"learning_rate": math.inf}, "--learning-rate is inf; expected a number, 0 or above"),
+        ({"weight_decay": -1e-4}, "--weight-decay is -0.0001; expected a number, 0 or above"),
+        ({"weight_decay": math.nan}, "--weight-decay is nan; expected a number, 0 or above"),
+        ({"gamma": -0.1}, "--gamma is -0.1; expected a number, 0 or above"),
+        ({"sgd_momentum": 1.0}, "--sgd-momentum is 1; expected 0 or more, below 1"),
+        ({"sgd_momentum": -0.1}, "--sgd-momentum is -0.1; expected 0 or more, below 1"),
+        ({"nesterov": True, "sgd_momentum": 0.0}, "--nesterov is true with --sgd-momentum 0; expected a momentum"),
+    ],
+)
+def test_numbers_that_no_optimizer_takes_are_refused(wrong: dict[str, float], message: str) -> None:
+    with pytest.raises(UserError, match=f"^{re.escape(message)}"):
+        Recipe(**wrong)  # type: ignore[arg-type]
 
 
 def test_a_queue_without_slots_is_refused() -> None:

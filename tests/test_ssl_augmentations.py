@@ -13,6 +13,7 @@ from torchvision.transforms.v2 import functional as F
 from stages.datasets import augmentations, photometric
 from stages.datasets.augmentations.crop_flip import CropFlip
 from stages.datasets.photometric import Photometric
+from stages.errors import UserError
 from stages.training.position import seed_here
 
 NAMES = ("moco-v2", "simclr", "swav", "byol")
@@ -178,6 +179,19 @@ def test_views_have_their_sizes_and_stay_in_range(name: str) -> None:
     assert torch.equal(augmentation.center(image), CropFlip(56).center(image))
     assert augmentation.sample_is_random
     assert augmentation.transform == CropFlip.transform
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_smallest_size_works_and_one_below_is_refused(name: str) -> None:
+    smallest = 4 if name == "swav" else 2
+    augmentation = augmentations.named(name, smallest)
+    image = torch.randint(0, 256, (3, 9, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    for view in range(3):
+        crops = torch.stack([augmentation.sample(image, view) for _ in range(20)])
+        torch.manual_seed(view)
+        assert augmentation.batch(augmentations.to_float(crops), view).isfinite().all()
+    with pytest.raises(UserError, match=f"^--size is {smallest - 1}; expected at least {smallest}$"):
+        augmentations.named(name, smallest - 1)
 
 
 def test_a_small_crop_of_swav_has_96_pixels_where_a_full_one_has_224() -> None:

@@ -21,6 +21,7 @@ OPTIONS = Options(
     epochs=4,
     optimizer="sgd",
     learning_rate=0.1,
+    warmup_epochs=0,
     batch_size=BATCH,
     small_crops=2,
     prototypes=9,
@@ -95,9 +96,12 @@ def test_codes_use_all_prototypes_equally_in_the_end() -> None:
     torch.testing.assert_close(codes.sum(dim=1), torch.ones(40, dtype=torch.float64))
 
 
-def stepped(found: SwAV, numbers: range, steps: int = 100) -> None:
+def stepped(found: SwAV, numbers: range, steps: int = 100, *, fused: bool = False) -> None:
     optimizer = found.optimizer(found.options)
+    for group in optimizer.param_groups:
+        group["fused"] = fused
     for number in numbers:
+        found.before_step(optimizer, found.options, number, steps_per_epoch=steps)
         optimizer.zero_grad()
         found(batch_seeded(number)).backward()
         optimizer.step()
@@ -119,6 +123,15 @@ def test_prototypes_are_frozen_for_the_first_steps_and_trained_after_them() -> N
     torch.testing.assert_close(found.prototypes.weight.detach(), start, rtol=0, atol=1e-6)
     stepped(found, range(3, 4))
     assert (found.prototypes.weight - start).abs().max() > 1e-4
+
+
+def test_prototypes_thaw_under_the_fused_sgd_as_under_the_plain_one() -> None:
+    """The fused form is that of GPUs, which takes momenta for all parameters of a group or for none."""
+    plain, fused = (objective(freeze_prototypes_steps=2) for _ in range(2))
+    stepped(plain, range(4))
+    stepped(fused, range(4), fused=True)
+    for one, other in zip(fused.parameters(), plain.parameters(), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-5)
 
 
 def test_the_queue_fills_from_its_epoch_on_and_is_used_once_full() -> None:

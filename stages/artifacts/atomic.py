@@ -13,7 +13,7 @@ from stages.errors import UserError
 def atomic(path: Path) -> Iterator[Path]:
     """Yield a temporary name beside ``path``; it becomes ``path`` if the block ends well and vanishes if not."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.partial")
+    temporary = partial_of(path)
     try:
         yield temporary
         with temporary.open("rb+") as file:
@@ -22,6 +22,11 @@ def atomic(path: Path) -> Iterator[Path]:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def partial_of(path: Path) -> Path:
+    """What ``path`` is called until it is whole; a program that is killed leaves it behind."""
+    return path.with_name(f".{path.name}.partial")
 
 
 @contextlib.contextmanager

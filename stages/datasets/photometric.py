@@ -38,15 +38,19 @@ def hue(images: Tensor, shift: Tensor) -> Tensor:
     differences = torch.cat([green - blue, blue - red, red - green], dim=1)
     # In sixths of a turn from red; grey pixels have no chroma, and so whatever hue.
     sixths = differences.gather(1, largest) / torch.where(chroma > 0, chroma, 1) + 2 * largest
-    channels = torch.tensor([5.0, 3.0, 1.0], device=images.device).view(1, 3, 1, 1)
-    distance = (channels + sixths + 6 * shift).remainder(6)
+    distance = (_channels(images.device, 5.0, 3.0, 1.0) + sixths + 6 * shift).remainder(6)
     return value - chroma * torch.minimum(distance, 4 - distance).clamp(0, 1)
 
 
 def grey(images: Tensor) -> Tensor:
     """The luma of images [B, 3, H, W], on three channels."""
-    weights = torch.tensor([0.2989, 0.587, 0.114], device=images.device).view(1, 3, 1, 1)
-    return (images * weights).sum(dim=1, keepdim=True).expand_as(images)
+    return (images * _channels(images.device, 0.2989, 0.587, 0.114)).sum(dim=1, keepdim=True).expand_as(images)
+
+
+@functools.cache
+def _channels(device: torch.device, *values: float) -> Tensor:
+    """A number a channel [1, 3, 1, 1], copied to the device once: it is waited for in such a copy."""
+    return torch.tensor(values, device=device).view(1, 3, 1, 1)
 
 
 def blur(images: Tensor, sigma: Tensor, radius: int) -> Tensor:
@@ -124,6 +128,7 @@ def _change(images: Tensor, rows: Tensor, change: Callable[..., Tensor], *settin
     own = processes.own_rows(len(images))
     here = (rows >= own.start) & (rows < own.stop)
     if here.any():
-        where = (rows[here] - own.start).to(images.device)
-        chosen = (setting[here].to(images.device).view(-1, 1, 1, 1) for setting in settings)
+        # Nothing is waited for: of small tensors in pageable memory, CUDA has a copy of its own when it returns.
+        where = (rows[here] - own.start).to(images.device, non_blocking=True)
+        chosen = (setting[here].to(images.device, non_blocking=True).view(-1, 1, 1, 1) for setting in settings)
         images[where] = change(images[where], *chosen)

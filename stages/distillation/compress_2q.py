@@ -11,6 +11,7 @@ from typing import Annotated
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from stages.architectures import Encoder
 from stages.distillation import Distillation, Setting, teacher_of
@@ -43,6 +44,16 @@ class CompRess2q(Distillation):
         self.student_anchors = anchors_of(options, student.dimension)
         self.teacher_anchors = anchors_of(options, setting.teacher_dimension)
         self.key_student = frozen(student) if self.momentum > 0 else None
+
+    def train(self, mode: bool = True) -> "CompRess2q":
+        """As usual, but for the key student: of it only the batch norms train, so its embeddings are not of chance."""
+        super().train(mode)
+        if self.key_student is not None:
+            self.key_student.eval()
+            for module in self.key_student.modules():
+                if isinstance(module, _BatchNorm):
+                    module.train(mode)
+        return self
 
     def forward(self, batch: Batch) -> Tensor:
         images = batch.views[0]

@@ -54,7 +54,7 @@ class CRD(Distillation):
     def forward(self, batch: Batch) -> Tensor:
         student = F.normalize(self.student_head(self.student(batch.views[0])))
         teacher = F.normalize(self.teacher_head(teacher_of(batch)))
-        images = batch.indices.to(student.device)
+        images = batch.indices.to(student.device, non_blocking=True)
         drawn = torch.randint(self.student_memory.images, (len(images), self.negatives), device=student.device)
         contrasted = torch.cat([images[:, None], drawn], dim=1)
         self.student_memory.hold(images, student)
@@ -91,8 +91,8 @@ class Memory(nn.Module):
         The first of each row is the query's own image, the others are noise, drawn uniformly.
         """
         scores = torch.exp(self._similarities(queries, contrasted) / self.temperature)
-        if not self.normaliser:
-            self.normaliser.copy_(scores.detach().mean() * self.images)
+        # Not by an `if`, which would wait for the GPU.
+        self.normaliser = torch.where(self.normaliser == 0, scores.detach().mean() * self.images, self.normaliser)
         likelihoods = scores / self.normaliser
         noise = (contrasted.shape[1] - 1) / self.images
         positive = torch.log(likelihoods[:, 0] / (likelihoods[:, 0] + noise + EPSILON))

@@ -33,7 +33,7 @@ class Options(TrainingRecipe):
     drop_last: Annotated[bool, "leave out the last, smaller batch of an epoch"] = True
     optimizer: Annotated[Literal["sgd", "lars"], "sgd, or lars: sgd with layer-wise trust ratios"] = "lars"
     learning_rate: Annotated[float, "at its highest; the paper's is 0.2 times batch_size / 256"] = 3.2
-    weight_decay: Annotated[float, "on all trained parameters"] = 1.5e-6
+    weight_decay: Annotated[float, "on trained parameters"] = 1.5e-6
     exclude_norm_and_bias: Annotated[bool, "leave vectors, as of batch norms, out of weight decay and trust ratios"] = (
         True
     )

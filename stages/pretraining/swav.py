@@ -19,15 +19,15 @@ from torch.optim import Optimizer
 
 from stages.architectures import Encoder
 from stages.artifacts.heads import tensors_of
+from stages.datasets.augmentations.swav import FULL_CROPS
 from stages.errors import above_zero, at_least
 from stages.pretraining import Pretraining
 from stages.similarity.queue import AnchorQueue
 from stages.training.batches import Batch
+from stages.training.optimizers import optimizer_of
 from stages.training.recipe import Recipe, TrainingRecipe
 
 HEADS = "projector"
-
-FULL_CROPS = 2
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Options(TrainingRecipe):
     drop_last: Annotated[bool, "leave out the last, smaller batch of an epoch"] = True
     optimizer: Annotated[Literal["sgd", "lars"], "sgd, or lars: sgd with layer-wise trust ratios"] = "lars"
     learning_rate: Annotated[float, "at its highest"] = 4.8
-    weight_decay: Annotated[float, "on all trained parameters"] = 1e-6
+    weight_decay: Annotated[float, "on trained parameters"] = 1e-6
     schedule: Annotated[
         Literal["step", "cosine"], "step: times gamma after each milestone; cosine: to 0 over all steps"
     ] = "cosine"
@@ -70,8 +70,6 @@ class SwAV(Pretraining):
     lightly's prototypes are not used: they have a bias, the authors' have none.
     """
 
-    steps: Tensor
-
     def __init__(self, encoder: Encoder, options: Options, classes: int) -> None:
         super().__init__(encoder, options, classes)
         self.views = FULL_CROPS + options.small_crops
@@ -81,7 +79,7 @@ class SwAV(Pretraining):
         # Each row is an image, with the embeddings of its full crops side by side.
         self.queue = AnchorQueue(options.queue_length, FULL_CROPS * dimension) if options.queue_length else None
         self.loss = SwaVLoss(options.temperature, options.sinkhorn_iterations, options.epsilon)
-        self.register_buffer("steps", torch.zeros((), dtype=torch.long))
+        self.frozen = False
         self._normalise_prototypes()
 
     def forward(self, batch: Batch) -> Tensor:
@@ -105,20 +103,23 @@ class SwAV(Pretraining):
         return [embeddings @ self.prototypes.weight.detach().T for embeddings in earlier]
 
     def optimizer(self, recipe: Recipe) -> Optimizer:
-        optimizer = super().optimizer(recipe)
+        optimizer = optimizer_of(self, recipe, apart=self.prototypes)
         optimizer.register_step_pre_hook(lambda *_: self._keep_frozen())
         return optimizer
+
+    def before_step(self, optimizer: Optimizer, recipe: Recipe, step: int, steps_per_epoch: int) -> float:
+        self.frozen = step < self.options.freeze_prototypes_steps
+        return super().before_step(optimizer, recipe, step, steps_per_epoch)
 
     def _keep_frozen(self) -> None:
         """Take the gradient from prototypes that are frozen, so that the optimizer leaves them alone.
 
         They have one: gradients are averaged over processes on the condition that every parameter has one.
         """
-        if self.steps < self.options.freeze_prototypes_steps:
+        if self.frozen:
             self.prototypes.weight.grad = None
 
     def after_step(self, progress: float) -> None:
-        self.steps += 1
         self._normalise_prototypes()
         # Progress is that of the step's end, so it is beyond the start from the first step of that epoch on.
         started = progress * self.options.epochs > self.options.queue_start_epoch + 1e-9

@@ -20,22 +20,28 @@ class AnchorQueue(nn.Module):
     """Anchor i has nothing to do with image i of the batch."""
 
     embeddings: Tensor
-    written: Tensor
 
     def __init__(self, length: int, dimension: int, *, warm_start: bool = False) -> None:
         super().__init__()
         at_least(1, queue_length=length)
         bound = 1 / math.sqrt(dimension / 3)
         self.register_buffer("embeddings", torch.empty(length, dimension).uniform_(-bound, bound))
-        # How many embeddings ever came in: the next slot, and how many slots are filled, follow from it.
-        self.register_buffer("written", torch.zeros((), dtype=torch.long))
+        # How many embeddings ever came in: the next slot, and how many slots are filled, follow from it. No buffer: to
+        # read one is to wait for the GPU.
+        self.written = 0
         self.warm_start = warm_start
         self.held: Tensor | None = None
+
+    def get_extra_state(self) -> Tensor:
+        return torch.tensor(self.written)
+
+    def set_extra_state(self, state: Tensor) -> None:
+        self.written = int(state)
 
     @property
     def filled(self) -> Tensor:
         """The embeddings that were written, without the initial content: slots are filled from the first on."""
-        return self.embeddings[: int(self.written)]
+        return self.embeddings[: self.written]
 
     @property
     def current(self) -> Tensor:

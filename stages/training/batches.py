@@ -19,6 +19,7 @@ from stages.training.position import permutation, seed_cpu_here
 from stages.training.recipe import Recipe
 
 CACHE_BYTES = 256 * 2**20
+"""Of a small dataset's crops, of each view, that each reading process keeps: the workers multiply it."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,16 +1,16 @@
 """Checkpoints: everything a killed run needs to go on as if it had not been killed."""
 
+import contextlib
 import dataclasses
 import logging
 import pickle
-import shutil
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from stages import processes
-from stages.artifacts.atomic import atomic
+from stages.artifacts.atomic import atomic, partial_of
 
 logger = logging.getLogger("stages")
 
@@ -53,6 +53,9 @@ class Checkpoint:
         return state
 
     def remove(self) -> None:
-        """Take the folder away: the run's outputs are whole."""
+        """Take the file away, the run's outputs are whole; and the folder, if it holds nothing else."""
         if processes.is_first():
-            shutil.rmtree(self.folder, ignore_errors=True)
+            for path in (self.path, partial_of(self.path)):
+                path.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                self.folder.rmdir()

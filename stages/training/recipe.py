@@ -4,7 +4,7 @@ import dataclasses
 import math
 from typing import Annotated, Literal
 
-from stages.errors import UserError, at_least
+from stages.errors import UserError, at_least, not_negative
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,7 +20,7 @@ class Recipe:
     learning_rate: Annotated[float, "at its highest"] = 0.01
     sgd_momentum: Annotated[float, "of the optimizer"] = 0.9
     nesterov: Annotated[bool, "Nesterov's form of the momentum"] = False
-    weight_decay: Annotated[float, "on all trained parameters"] = 1e-4
+    weight_decay: Annotated[float, "on trained parameters"] = 1e-4
     exclude_norm_and_bias: Annotated[bool, "leave vectors, as of batch norms, out of weight decay and trust ratios"] = (
         False
     )
@@ -34,6 +34,11 @@ class Recipe:
     def __post_init__(self) -> None:
         at_least(0, epochs=self.epochs, warmup_epochs=self.warmup_epochs)
         at_least(2, batch_size=self.batch_size)
+        not_negative(learning_rate=self.learning_rate, weight_decay=self.weight_decay, gamma=self.gamma)
+        if not 0 <= self.sgd_momentum < 1:
+            raise UserError(f"--sgd-momentum is {self.sgd_momentum:g}; expected 0 or more, below 1")
+        if self.nesterov and not self.sgd_momentum:
+            raise UserError("--nesterov is true with --sgd-momentum 0; expected a momentum above 0, or false")
         if self.optimizer == "lars" and not self.weight_decay > 0:
             # lightly's LARS would leave out its trust ratios, and train at a rate that is meant for them.
             raise UserError(

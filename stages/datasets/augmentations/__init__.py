@@ -5,6 +5,7 @@ from torch import Tensor
 
 from stages import plugins
 from stages.datasets import augmentations
+from stages.errors import at_least
 
 
 class Augmentation:
@@ -20,7 +21,11 @@ class Augmentation:
     sample_is_random: bool
     transform: str
 
+    smallest = 1
+    """The least size that it works at."""
+
     def __init__(self, size: int) -> None:
+        at_least(self.smallest, size=size)
         self.size = size
 
     def sample(self, image: Tensor, view: int = 0) -> Tensor:

@@ -13,6 +13,8 @@ class BYOL(CropFlip):
     Brightness and contrast are torchvision's: the authors' code adds to the first and stretches each channel apart.
     """
 
+    smallest = 2  # The blur reflects an image's border.
+
     def __init__(self, size: int) -> None:
         super().__init__(size)
         self.crop = RandomResizedCrop(size, interpolation=InterpolationMode.BICUBIC, antialias=True)

@@ -10,6 +10,8 @@ from stages.datasets.photometric import Photometric
 class MoCoV2(CropFlip):
     """Both views alike. The blur's kernel covers a tenth of the image, as SimCLR's, which MoCo v2 takes it from."""
 
+    smallest = 2  # The blur reflects an image's border.
+
     def __init__(self, size: int) -> None:
         super().__init__(size)
         self.crop = RandomResizedCrop(size, scale=(0.2, 1.0), antialias=True)

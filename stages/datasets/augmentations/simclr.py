@@ -10,6 +10,8 @@ from stages.datasets.photometric import Photometric
 class SimCLR(CropFlip):
     """Both views alike: bicubic crops of 8 to 100%; the blur's kernel covers a tenth of the image."""
 
+    smallest = 2  # The blur reflects an image's border.
+
     def __init__(self, size: int) -> None:
         super().__init__(size)
         self.crop = RandomResizedCrop(size, interpolation=InterpolationMode.BICUBIC, antialias=True)

@@ -12,6 +12,8 @@ FULL_CROPS = 2
 class SwAV(CropFlip):
     """Views from the third on have 96/224 of the full size; the blur's kernel is the same for both, as the authors'."""
 
+    smallest = 4  # The blur reflects an image's border, and a small crop of 3 would have one pixel.
+
     def __init__(self, size: int) -> None:
         super().__init__(size)
         self.small_size = round(size * 96 / 224)
