@@ -158,10 +158,13 @@ def _message_of(error: Exception) -> str | None:
     if isinstance(error, UserError):
         # One raised by a process that reads images ahead comes wrapped in its traceback, the message last.
         return str(error).rsplit("UserError: ", 1)[-1]
-    if any(sign in str(error) for sign in NO_SPACE):
+    # A state that torch.save could not write: it says of the file what is wrong with it, and the disk before it.
+    if any(sign in f"{error} {error.__context__}" for sign in NO_SPACE):
         return f"the disk is full ({error}); nothing half-written was kept: free some space and run again"
     if "CUDA out of memory" in str(error):
         return f"the GPU's memory is full ({error}): lower batch_size, or take a larger GPU or more of them"
+    if "can't allocate memory" in str(error):
+        return f"the machine's memory is full ({error}): raise mem_mb, or lower batch_size"
     if "DataLoader worker (pid" in str(error):
         return f"a process that reads images has died ({error}): if for want of memory, raise mem_mb or lower --workers"
     if isinstance(error, OSError) and error.filename:

@@ -11,7 +11,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -392,25 +392,6 @@ def test_the_program_refuses_damaged_embeddings(damage: str, made: dict[str, Pat
 
 
 # A full disk.
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Callable[[int], Path]]:
-    """Mounts a real file system of that many kilobytes."""
-    if os.geteuid():
-        pytest.skip("mounting a small file system needs root")
-    folder = tmp_path / "disk"
-    folder.mkdir()
-
-    def mount(kilobytes: int) -> Path:
-        command = ["mount", "-t", "tmpfs", "-o", f"size={kilobytes}k", "tmpfs", folder]
-        done = subprocess.run(command, capture_output=True, text=True)
-        if done.returncode:
-            pytest.skip(f"mounting a small file system is not allowed here: {done.stderr.strip()}")
-        return folder
-
-    yield mount
-    subprocess.run(["umount", folder], capture_output=True)
 
 
 def _write_embeddings(path: Path) -> Embeddings:

@@ -262,6 +262,13 @@ def test_a_gpu_without_memory_is_one_line() -> None:
     assert said.count("\n") == 1
 
 
+def test_a_machine_without_memory_is_one_line() -> None:
+    said = run_to_its_error("import torch\ntorch.empty(2**50, dtype=torch.uint8)")
+    assert said.startswith("error: the machine's memory is full (")
+    assert said.endswith("raise mem_mb, or lower batch_size\n")
+    assert said.count("\n") == 1
+
+
 def test_a_reading_process_that_is_killed_is_one_line() -> None:
     said = run_to_its_error(
         "import os, signal\n"
