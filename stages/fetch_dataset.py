@@ -78,9 +78,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         if lost := without_image(splits[split]):
             logger.warning("%s of %s: no image of %d classes was drawn", split, arguments.name, len(lost))
         if common.short_side:
-            splits[split] = resized(
-                splits[split], common.short_side, f"resizing {arguments.name} {split}", arguments.workers
-            )
+            splits[split] = resized(splits[split], common.short_side, f"dataset {arguments.name}")
     write_packs(
         {getattr(arguments, split): (split, images) for split, images in splits.items()},
         name=arguments.name,

@@ -87,7 +87,7 @@ def test_the_supervised_loss_is_the_cross_entropy_of_a_linear_classifier() -> No
 def test_supervision_by_images_without_labels_is_refused(tmp_path: Path, small_splits: tuple[Path, Path]) -> None:
     pack = read_pack(small_splits[0])
     images = [pack.encoded(index).tobytes() for index in range(6)]
-    split = Split(pack.classes, np.array([0, 1, -1, 2, -1, 3]), np.array(list(map(len, images))), images)
+    split = Split(pack.classes, np.array([0, 1, -1, 2, -1, 3]), images)
     write_packs({tmp_path / "train.h5": ("train", split)}, name="digits", source="digits")
     training = Training(tmp_path, "pretrain", {"method": "supervised", "train": tmp_path / "train.h5"})
     with pytest.raises(UserError, match=r"train\.h5: 2 of 6 images of digits have no label"):
