@@ -34,7 +34,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     from stages.datasets import augmentations
     from stages.datasets.packed import read_pack
     from stages.training.acceleration import accelerate
-    from stages.training.arguments import add_training_arguments, run_of, write_encoder
+    from stages.training.arguments import add_training_arguments, training_of, write_encoder
     from stages.training.batches import Batch, stream
     from stages.training.loop import train
     from stages.training.position import seed_here
@@ -66,7 +66,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     pack = read_pack(arguments.train)
     augmentation = augmentations.named(arguments.augmentation, arguments.size)
     teacher = teacher_from(kind, files, pack, arguments.size, options)
-    training = run_of(arguments, options, pack, teacher.identity)
+    training = training_of(arguments, options, pack, teacher.identity)
 
     seed_here(arguments.seed)
     student = architectures.build(arguments.architecture, InputContract.named(arguments.size, arguments.normalisation))

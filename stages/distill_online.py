@@ -23,7 +23,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     from stages.datasets import augmentations
     from stages.datasets.packed import read_pack
     from stages.training.acceleration import accelerate
-    from stages.training.arguments import add_training_arguments, run_of, write_encoder
+    from stages.training.arguments import add_training_arguments, training_of, write_encoder
     from stages.training.batches import stream
     from stages.training.loop import train
     from stages.training.position import seed_here
@@ -43,7 +43,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     options = read_options(method.Options, arguments)
     pack = read_pack(arguments.train)
     augmentation = augmentations.named(arguments.augmentation, arguments.size)
-    training = run_of(arguments, options, pack)
+    training = training_of(arguments, options, pack)
 
     seed_here(arguments.seed)
     contract = InputContract.named(arguments.size, arguments.normalisation)

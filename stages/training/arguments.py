@@ -2,6 +2,7 @@
 
 import argparse
 import csv
+import dataclasses
 import hashlib
 import io
 import json
@@ -60,6 +61,19 @@ HOW = {"checkpoints", "checkpoint_seconds", "workers"}
 """Arguments under which a run may go on though they be others: what is read counts by its digest, wherever it lies."""
 
 
+def training_of(arguments: argparse.Namespace, recipe: TrainingRecipe, pack: PackedImages, *inputs: str) -> Run:
+    """`run_of` the training of an encoder, which has a choice of its batch norms and precision.
+
+    Raises:
+        UserError: as by `run_of`, or bfloat16 is asked for where there is no GPU.
+    """
+    run = run_of(arguments, recipe, pack, *inputs)
+    if recipe.bfloat16 and run.device.type == "cpu":
+        # Of small images, PyTorch's gradients of convolutions can be off by any factor there.
+        raise UserError("--bfloat16 is true, but this machine has no GPU; expected false: it is for GPUs alone")
+    return dataclasses.replace(run, sync_batch_norm=recipe.sync_batch_norm)
+
+
 def run_of(arguments: argparse.Namespace, recipe: Recipe, pack: PackedImages, *inputs: str) -> Run:
     """The run that the arguments describe, in as many processes as there are; its checkpoints belong to it alone.
 
@@ -67,7 +81,7 @@ def run_of(arguments: argparse.Namespace, recipe: Recipe, pack: PackedImages, *i
         inputs: digests of whatever else the run is made from, such as the teacher's embeddings.
 
     Raises:
-        UserError: the processes have too few images, or bfloat16 is asked for where there is no GPU.
+        UserError: the processes have too few images.
     """
     at_least(0, workers=arguments.workers)
     device = processes.start()
@@ -77,9 +91,6 @@ def run_of(arguments: argparse.Namespace, recipe: Recipe, pack: PackedImages, *i
             "each or more"
         )
     facts = {name: str(value) for name, value in vars(arguments).items() if name not in NAMES | READ | WRITTEN | HOW}
-    if isinstance(recipe, TrainingRecipe) and recipe.bfloat16 and device.type == "cpu":
-        # Of small images, PyTorch's gradients of convolutions can be off by any factor there.
-        raise UserError("--bfloat16 is true, but this machine has no GPU; expected false: it is for GPUs alone")
     identity = json.dumps([facts, pack.fingerprint, pack.split, *inputs], sort_keys=True)
     return Run(
         recipe=recipe,
@@ -88,7 +99,6 @@ def run_of(arguments: argparse.Namespace, recipe: Recipe, pack: PackedImages, *i
         device=device,
         checkpoint=Checkpoint(arguments.checkpoints, hashlib.sha256(identity.encode()).hexdigest()),
         checkpoint_seconds=arguments.checkpoint_seconds,
-        sync_batch_norm=isinstance(recipe, TrainingRecipe) and recipe.sync_batch_norm,
     )
 
 
