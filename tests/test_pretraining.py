@@ -129,16 +129,16 @@ def test_the_head_is_thrown_away(method: str, small_splits: tuple[Path, Path], t
 
 def test_the_methods_are_the_files() -> None:
     files = {path.stem for path in Path(str(pretraining.__file__)).parent.glob("*.py")} - {"__init__"}
-    assert plugins.names(pretraining) == sorted(name.replace("_", "-") for name in files)
-    assert {"simclr", "supervised", "untrained"} <= set(plugins.names(pretraining))
+    assert plugins.names("stages.pretraining") == sorted(name.replace("_", "-") for name in files)
+    assert {"simclr", "supervised", "untrained"} <= set(plugins.names("stages.pretraining"))
 
 
 @pytest.mark.parametrize(("name", "nearest"), [("simcrl", "simclr"), ("supervized", "supervised")])
 def test_an_unknown_method_suggests_the_nearest(name: str, nearest: str) -> None:
     with pytest.raises(UserError, match=f"unknown method '{name}': did you mean '{nearest}'"):
-        plugins.module(pretraining, "method", name)
+        plugins.module("stages.pretraining", "method", name)
 
 
 def test_a_name_like_no_other_lists_what_is_known() -> None:
     with pytest.raises(UserError, match=r"unknown method 'xyzzy': known are .*simclr.*supervised"):
-        plugins.module(pretraining, "method", "xyzzy")
+        plugins.module("stages.pretraining", "method", "xyzzy")

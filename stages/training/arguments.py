@@ -1,4 +1,4 @@
-"""The arguments that whatever trains has in common, and the run they describe."""
+"""The run that the arguments of `stages.training.flags` describe, and what it leaves."""
 
 import argparse
 import csv
@@ -16,41 +16,13 @@ from stages import processes
 from stages.architectures import Encoder
 from stages.artifacts.atomic import write_text
 from stages.artifacts.heads import save_heads
-from stages.artifacts.weights import NORMALISATIONS, EncoderCard, save_weights
-from stages.command_line import add_run_arguments
+from stages.artifacts.weights import EncoderCard, save_weights
 from stages.datasets.packed import PackedImages
 from stages.errors import UserError, at_least
 from stages.training.batches import steps_per_epoch
 from stages.training.checkpoint import Checkpoint
 from stages.training.loop import Run
 from stages.training.recipe import Recipe, TrainingRecipe
-
-
-def add_training_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--name", required=True, help="the encoder's name in files and tables")
-    parser.add_argument("--label", help="the method's name in tables (default: the method)")
-    parser.add_argument("--architecture", required=True, help="such as resnet18_x0.5, mobilenet_v2 or timm/NAME")
-    parser.add_argument("--train", type=Path, required=True, help="the packed train split")
-    parser.add_argument("--augmentation", required=True, help="such as crop-flip or affine-elastic")
-    parser.add_argument("--size", type=int, required=True, help="the images' side in pixels, as the encoder sees them")
-    parser.add_argument(
-        "--normalisation",
-        choices=tuple(NORMALISATIONS),
-        default="imagenet",
-        help="what the encoder does to its images first (default: imagenet)",
-    )
-    parser.add_argument(
-        "--seed", type=int, default=0, help="of the initialisation, the order and the augmentation (default: 0)"
-    )
-    parser.add_argument("--weights", type=Path, required=True, help="the encoder's weights to write")
-    parser.add_argument(
-        "--heads", type=Path, required=True, help="what else of its training a later method may need, to write"
-    )
-    parser.add_argument(
-        "--history", type=Path, required=True, help="the CSV to write: loss, learning rate and speed per epoch"
-    )
-    add_run_arguments(parser)
-
 
 FILES = ("weights", "heads", "history")
 
