@@ -62,13 +62,13 @@ def main() -> None:
         folder = arguments.folder or made(Path(temporary) / "photos", arguments.images)
         files = ImageFolder(folder).samples[: arguments.images]
         split = split_of_files(["all"], [(path, 0) for path, _ in files])
-        small = resized(split, SHORT_SIDE, "resizing")
+        small = resized(split, SHORT_SIDE, "photos")
         packs = []
         for name, images in (("whole", split), ("small", small)):
             path = Path(temporary) / f"{name}.h5"
             write_packs({path: ("train", images)}, name="photos", source="folder")
             packs.append(read_pack(path))
-            print(f"{name}: {len(files)} images of {images.sizes.mean() / 1000:.0f} KB")
+            print(f"{name}: {len(files)} images of {np.diff(packs[-1].offsets).mean() / 1000:.0f} KB")
         rows = rows_of(folder, packs, arguments)
     print_table(rows)
     if arguments.json:

@@ -127,8 +127,7 @@ def photographs(folder: Path, count: int, side: int) -> PackedImages:
         return buffer.getvalue()
 
     images = [jpeg() for _ in range(count)]
-    sizes = np.array([len(image) for image in images])
-    split = Split(("any",), np.zeros(count, dtype=np.int64), sizes, images)
+    split = Split(("any",), np.zeros(count, dtype=np.int64), images)
     path = folder / "train.h5"
     write_packs({path: ("train", split)}, name="photographs", source="random")
     return read_pack(path)

@@ -8,11 +8,11 @@ count up from faiss's own 1234. The result feeds cluster alignment, and later cl
 
 import dataclasses
 import logging
-import tempfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
+from stages.artifacts.scratch import scratch
 from stages.command_line import add_options, parser_of, read_options, run
 from stages.errors import UserError, at_least
 
@@ -76,8 +76,7 @@ def mapped(train: "Embeddings", folder: Path) -> "NDArray[np.float32]":
     """
     import numpy as np
 
-    folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryFile(dir=folder) as file:
+    with scratch(folder) as file:
         for rows in train.unit_slices():
             file.write(rows.data)
         file.flush()

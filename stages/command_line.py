@@ -76,7 +76,7 @@ def _shown(value: Any) -> str:
 
 
 def add_plugin(
-    parser: argparse.ArgumentParser, argv: Sequence[str] | None, package: types.ModuleType, flag: str
+    parser: argparse.ArgumentParser, argv: Sequence[str] | None, package: str, flag: str
 ) -> types.ModuleType:
     """Add ``--<flag> NAME`` and the options of the module of that name; call it after all other arguments are added.
 

@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from stages.command_line import add_plugin, parser_of, read_options, run
+from stages.training.flags import add_training_arguments
 
 TAKEN: dict[str, tuple[tuple[str, ...], ...]] = {
     "embeddings": (("embeddings",), ("weights",)),
@@ -27,19 +28,6 @@ TAKEN: dict[str, tuple[tuple[str, ...], ...]] = {
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    import dataclasses
-
-    from stages import architectures, distillation, plugins
-    from stages.artifacts.weights import InputContract
-    from stages.datasets import augmentations
-    from stages.datasets.packed import read_pack
-    from stages.training.acceleration import accelerate
-    from stages.training.arguments import add_training_arguments, run_of, write_encoder
-    from stages.training.batches import Batch, stream
-    from stages.training.loop import train
-    from stages.training.position import seed_here
-    from stages.training.teacher import teacher_from
-
     parser = parser_of(__doc__)
     add_training_arguments(parser)
     either = parser.add_mutually_exclusive_group()
@@ -49,7 +37,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--teacher-heads", type=Path, help="beside weights or embeddings, what else its training has left"
     )
-    method = add_plugin(parser, argv, distillation, "method")
+    method = add_plugin(parser, argv, "stages.distillation", "method")
     arguments = parser.parse_args(argv)
     options = read_options(method.Options, arguments)
     kind = getattr(method, "TEACHER", "embeddings")
@@ -63,10 +51,23 @@ def main(argv: Sequence[str] | None = None) -> None:
         ways = (" and ".join(f"--teacher-{name}" for name in way) for way in TAKEN[kind])
         parser.error(f"{arguments.method} takes its teacher by {' or '.join(ways)}")
 
+    import dataclasses
+
+    from stages import architectures, distillation, plugins
+    from stages.artifacts.weights import InputContract
+    from stages.datasets import augmentations
+    from stages.datasets.packed import read_pack
+    from stages.training.acceleration import accelerate
+    from stages.training.arguments import training_of, write_encoder
+    from stages.training.batches import Batch, stream
+    from stages.training.loop import train
+    from stages.training.position import seed_here
+    from stages.training.teacher import teacher_from
+
     pack = read_pack(arguments.train)
     augmentation = augmentations.named(arguments.augmentation, arguments.size)
     teacher = teacher_from(kind, files, pack, arguments.size, options)
-    training = run_of(arguments, options, pack, teacher.identity)
+    training = training_of(arguments, options, pack, teacher.identity)
 
     seed_here(arguments.seed)
     student = architectures.build(arguments.architecture, InputContract.named(arguments.size, arguments.normalisation))

@@ -15,19 +15,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from stages.command_line import add_plugin, parser_of, read_options, run
+from stages.training.flags import add_training_arguments
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    from stages import architectures, distillation, plugins
-    from stages.artifacts.weights import InputContract
-    from stages.datasets import augmentations
-    from stages.datasets.packed import read_pack
-    from stages.training.acceleration import accelerate
-    from stages.training.arguments import add_training_arguments, run_of, write_encoder
-    from stages.training.batches import stream
-    from stages.training.loop import train
-    from stages.training.position import seed_here
-
     parser = parser_of(__doc__)
     add_training_arguments(parser)
     parser.add_argument("--teacher-name", required=True, help="the teacher's name in files and tables")
@@ -35,15 +26,25 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--teacher-weights", type=Path, required=True, help="the teacher's weights to write")
     parser.add_argument("--teacher-heads", type=Path, required=True, help="what else of its training, to write")
     parser.add_argument("--teacher-history", type=Path, required=True, help="the same history, to write beside it")
-    method = add_plugin(parser, argv, distillation, "method")
+    method = add_plugin(parser, argv, "stages.distillation", "method")
     arguments = parser.parse_args(argv)
     if getattr(method, "TEACHER", "embeddings") != "online":
         parser.error(f"{arguments.method} learns from a teacher that has been trained: python -m stages.distill")
 
+    from stages import architectures, distillation, plugins
+    from stages.artifacts.weights import InputContract
+    from stages.datasets import augmentations
+    from stages.datasets.packed import read_pack
+    from stages.training.acceleration import accelerate
+    from stages.training.arguments import training_of, write_encoder
+    from stages.training.batches import stream
+    from stages.training.loop import train
+    from stages.training.position import seed_here
+
     options = read_options(method.Options, arguments)
     pack = read_pack(arguments.train)
     augmentation = augmentations.named(arguments.augmentation, arguments.size)
-    training = run_of(arguments, options, pack)
+    training = training_of(arguments, options, pack)
 
     seed_here(arguments.seed)
     contract = InputContract.named(arguments.size, arguments.normalisation)

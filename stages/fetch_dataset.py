@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Annotated
 
 from stages.command_line import add_options, add_plugin, parser_of, read_options, run
-from stages.datasets import sources
 from stages.errors import UserError, at_least
 
 logger = logging.getLogger("stages")
@@ -54,7 +53,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("--workers", type=int, default=0, help="processes that read and check (default: 0, this one)")
     add_options(parser, Options)
-    source = add_plugin(parser, argv, sources, "source")
+    source = add_plugin(parser, argv, "stages.datasets.sources", "source")
     arguments = parser.parse_args(argv)
     at_least(0, workers=arguments.workers)
 
@@ -78,9 +77,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         if lost := without_image(splits[split]):
             logger.warning("%s of %s: no image of %d classes was drawn", split, arguments.name, len(lost))
         if common.short_side:
-            splits[split] = resized(
-                splits[split], common.short_side, f"resizing {arguments.name} {split}", arguments.workers
-            )
+            splits[split] = resized(splits[split], common.short_side, f"dataset {arguments.name}")
     write_packs(
         {getattr(arguments, split): (split, images) for split, images in splits.items()},
         name=arguments.name,

@@ -4,7 +4,7 @@ The name is the file's: ``compress-2q`` is ``stages/distillation/compress_2q.py`
 no list has to name it. The workflow knows the same rule and counts the file as part of the job's code.
 """
 
-import importlib
+import importlib.util
 import pkgutil
 from types import ModuleType
 from typing import TypeVar
@@ -14,16 +14,18 @@ from stages.errors import unknown
 T = TypeVar("T")
 
 
-def names(package: ModuleType) -> list[str]:
-    """The names that `module` finds in ``package``."""
-    return sorted(info.name.replace("_", "-") for info in pkgutil.iter_modules(package.__path__))
+def names(package: str) -> list[str]:
+    """The names that `module` finds in ``package``, which need not be imported for them."""
+    spec = importlib.util.find_spec(package)
+    assert spec
+    return sorted(info.name.replace("_", "-") for info in pkgutil.iter_modules(spec.submodule_search_locations))
 
 
-def module(package: ModuleType, kind: str, name: str) -> ModuleType:
+def module(package: str, kind: str, name: str) -> ModuleType:
     """The module of ``package`` called ``name``; a `UserError` names the nearest one if there is none."""
     if name not in names(package):
         raise unknown(kind, name, names(package))
-    return importlib.import_module(f"{package.__name__}.{name.replace('-', '_')}")
+    return importlib.import_module(f"{package}.{name.replace('-', '_')}")
 
 
 def class_in(found: ModuleType, base: type[T]) -> type[T]:

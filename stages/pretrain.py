@@ -12,28 +12,29 @@ import functools
 from collections.abc import Sequence
 
 from stages.command_line import add_plugin, parser_of, read_options, run
+from stages.training.flags import add_training_arguments
 
 
 def main(argv: Sequence[str] | None = None) -> None:
+    parser = parser_of(__doc__)
+    add_training_arguments(parser)
+    method = add_plugin(parser, argv, "stages.pretraining", "method")
+    arguments = parser.parse_args(argv)
+
     from stages import architectures, plugins, pretraining
     from stages.artifacts.weights import InputContract
     from stages.datasets import augmentations
     from stages.datasets.packed import read_pack
     from stages.training.acceleration import accelerate
-    from stages.training.arguments import add_training_arguments, run_of, write_encoder
+    from stages.training.arguments import training_of, write_encoder
     from stages.training.batches import stream
     from stages.training.loop import train
     from stages.training.position import seed_here
 
-    parser = parser_of(__doc__)
-    add_training_arguments(parser)
-    method = add_plugin(parser, argv, pretraining, "method")
-    arguments = parser.parse_args(argv)
-
     options = read_options(method.Options, arguments)
     pack = read_pack(arguments.train)
     augmentation = augmentations.named(arguments.augmentation, arguments.size)
-    training = run_of(arguments, options, pack)
+    training = training_of(arguments, options, pack)
 
     seed_here(arguments.seed)
     encoder = architectures.build(arguments.architecture, InputContract.named(arguments.size, arguments.normalisation))

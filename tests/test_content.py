@@ -1,16 +1,27 @@
 """The fingerprint of the user's own images: what is read counts, by its bytes."""
 
+import hashlib
 import os
 from pathlib import Path
 
 import pytest
 from experiment import content
 
+FILES = (
+    "train/a/1.png",
+    "train/a/b/1.png",
+    "train/a-b/1.png",
+    "train/é.png",
+    "val/a/2.png",
+    "test/a/3.png",
+    "list.txt",
+)
+
 
 @pytest.fixture(autouse=True)
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
-    for file in ("train/a/1.png", "val/a/2.png", "test/a/3.png", "list.txt"):
+    for file in FILES:
         (tmp_path / "photos" / file).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "photos" / file).write_text(file)
     return tmp_path / "photos"
@@ -20,6 +31,32 @@ def fingerprint(*parts: str) -> str:
     """As a later run takes it."""
     content.fingerprint.cache_clear()
     return content.fingerprint("photos", parts)
+
+
+def listed(folder: Path, *names: str) -> str:
+    """The fingerprint by its definition: of the sorted names with the digests of the bytes, a line each."""
+    lines = (f"{folder / name} {hashlib.sha256((folder / name).read_bytes()).hexdigest()}" for name in names)
+    return hashlib.sha256("\n".join(sorted(lines)).replace(f"{folder}/", "").encode()).hexdigest()[:16]
+
+
+def edit_unseen(file: Path) -> None:
+    """New bytes under the old size and date: whoever does not see them has not read the file."""
+    date = file.stat().st_mtime_ns
+    file.write_text(file.read_text().upper())
+    os.utime(file, ns=(date, date))
+
+
+def test_it_is_that_of_the_names_and_bytes(folder: Path) -> None:
+    assert fingerprint(".") == listed(folder, *FILES)
+    assert fingerprint("val", "list.txt", "train") == listed(folder, *FILES[:5], "list.txt")
+    assert fingerprint("nowhere") == listed(folder)
+
+
+def test_a_linked_file_counts_and_a_linked_folder_does_not(folder: Path) -> None:
+    (folder / "val/linked.png").symlink_to(folder / "list.txt")
+    (folder / "val/linked").symlink_to(folder / "train")
+    (folder / "val/broken.png").symlink_to(folder / "nowhere")
+    assert fingerprint("val") == listed(folder, "val/a/2.png", "val/linked.png")
 
 
 def test_only_the_parts_that_are_read_count(folder: Path) -> None:
@@ -42,7 +79,52 @@ def test_dates_and_parts_that_are_not_there_do_not_count(folder: Path) -> None:
     assert fingerprint("train", "val") != before
 
 
+def test_files_that_come_and_go_count(folder: Path) -> None:
+    before = fingerprint("train")
+    (folder / "train/a/1.png").rename(folder / "list.png")
+    without = fingerprint("train")
+    assert without == listed(folder, *FILES[1:4])
+    (folder / "list.png").rename(folder / "train/a/1.png")
+    assert fingerprint("train") == before != without
+
+
 def test_a_run_reads_the_folder_once(folder: Path) -> None:
     before = fingerprint("train")
     (folder / "train/a/1.png").write_text("edited meanwhile")
     assert content.fingerprint("photos", ("train",)) == before
+
+
+def test_a_file_is_read_again_only_if_its_size_or_date_is_new(folder: Path) -> None:
+    before = fingerprint("val", "list.txt")
+    edit_unseen(folder / "val/a/2.png")
+    assert fingerprint("val", "list.txt") == before
+    os.utime(folder / "list.txt", (1, 1))
+    assert fingerprint("val", "list.txt") == before
+    os.utime(folder / "val/a/2.png", (1, 1))
+    assert fingerprint("val", "list.txt") == listed(folder, "val/a/2.png", "list.txt") != before
+
+
+def test_of_an_unchanged_folder_no_file_s_digest_is_loaded(folder: Path) -> None:
+    before = fingerprint("train")
+    (memory,) = content.MEMORY.iterdir()
+    memory.write_text(memory.read_text().splitlines()[0])
+    edit_unseen(folder / "train/a/1.png")
+    assert fingerprint("train") == before
+    os.utime(folder / "list.txt", (1, 1))
+    assert fingerprint("train") == before
+    os.utime(folder / "train/a-b/1.png", (1, 1))
+    assert fingerprint("train") == listed(folder, *FILES[:4]) != before
+
+
+def test_a_write_that_was_interrupted_is_harmless(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = fingerprint("train")
+    (folder / "train/a/1.png").write_text("edited")
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as broken:
+        broken.setattr(Path, "replace", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            fingerprint("train")
+    assert fingerprint("train") == listed(folder, *FILES[:4]) != before

@@ -189,7 +189,7 @@ def test_without_momentum_there_is_no_key_student_and_the_anchors_are_its_own() 
 
 
 def objective_of(method: str, student: nn.Module, seed: int = 1, **changed: object) -> Distillation:
-    module = plugins.module(distillation, "method", method)
+    module = plugins.module("stages.distillation", "method", method)
     networks = networks_seeded(seed) if learns_from(method) == "networks" else None
     torch.manual_seed(seed)
     teacher = architectures.build("resnet18_x0.125", InputContract(SIZE)) if learns_from(method) == "online" else None
@@ -207,7 +207,7 @@ def said_by_the_teacher(method: str, seed: int, count: int) -> Tensor | None:
     return teacher_seeded(seed, count)
 
 
-METHODS = plugins.names(distillation)
+METHODS = plugins.names("stages.distillation")
 COMPRESS = ("compress-1q", "compress-2q")
 
 
@@ -507,12 +507,12 @@ def test_the_methods_are_the_files() -> None:
 @pytest.mark.parametrize(("name", "nearest"), [("compres-2q", "compress-2q"), ("regresion-bn", "regression-bn")])
 def test_an_unknown_method_suggests_the_nearest(name: str, nearest: str) -> None:
     with pytest.raises(UserError, match=f"unknown method '{name}': did you mean '{nearest}'"):
-        plugins.module(distillation, "method", name)
+        plugins.module("stages.distillation", "method", name)
 
 
 @pytest.mark.parametrize("method", COMPRESS)
 def test_the_papers_settings_are_the_default(method: str) -> None:
-    options = dataclasses.asdict(plugins.module(distillation, "method", method).Options())
+    options = dataclasses.asdict(plugins.module("stages.distillation", "method", method).Options())
     paper = {
         "epochs": 130,
         "batch_size": 256,

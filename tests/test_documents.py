@@ -18,9 +18,10 @@ def test_the_slurm_profile_gives_cores_to_every_rule_that_asks_for_them() -> Non
     rules = "\n".join(path.read_text() for path in sorted((ROOT / "workflow/rules").glob("*.smk")))
     bodies = re.split(r"^rule (\w+):$", rules, flags=re.MULTILINE)[1:]
     asking = {name for name, body in zip(bodies[::2], bodies[1::2], strict=True) if "cpus_per_task" in body}
+    asking |= {name for of, name in re.findall(r"^use rule (\w+) as (\w+) with:$", rules, re.MULTILINE) if of in asking}
     given = yaml.safe_load((ROOT / "workflow/profiles/slurm/config.yaml").read_text())["set-resources"]
     assert asking == {name for name, resources in given.items() if resources["cpus_per_task"] > 1}
-    assert "linear_probe" in asking
+    assert {"linear_probe", "embed_shard"} <= asking
 
 
 def test_memory_and_time_grow_with_each_attempt() -> None:

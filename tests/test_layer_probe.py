@@ -268,8 +268,7 @@ def images(tmp_path_factory: pytest.TempPathFactory, small_splits: tuple[Path, P
 
 def first(pack: PackedImages, count: int) -> Split:
     encoded = [pack.encoded(index).tobytes() for index in range(count)]
-    sizes = np.array([len(image) for image in encoded])
-    return Split(images=encoded, sizes=sizes, labels=pack.labels[:count], classes=pack.classes)
+    return Split(images=encoded, labels=pack.labels[:count], classes=pack.classes)
 
 
 @pytest.fixture

@@ -50,8 +50,7 @@ def array(file: bytes) -> np.ndarray:
 
 
 def split_of(*files: bytes, boxes: Boxes | None = None) -> Split:
-    sizes = np.array([len(file) for file in files])
-    return Split(("a",), np.zeros(len(files), dtype=np.int64), sizes, files, boxes)
+    return Split(("a",), np.zeros(len(files), dtype=np.int64), files, boxes)
 
 
 def packed(path: Path, *files: bytes) -> PackedImages:
@@ -202,9 +201,9 @@ def test_what_does_not_decode_is_named_where_images_are_resized(workers: int, ph
 def test_images_with_boxes_are_not_resized() -> None:
     boxes = Boxes(np.array([0, 1]), np.array([[0, 0, 9, 9]], np.float32), np.array([0]), np.array([False]))
     split = split_of(FILES["large.jpg"], boxes=boxes)
-    with pytest.raises(UserError, match="packing toy: it has boxes, in pixels; expected a short_side of 0"):
-        resized(split, 32, "packing toy")
-    assert len(resized(dataclasses.replace(split, boxes=None), 32, "packing toy").labels) == 1
+    with pytest.raises(UserError, match="dataset toy: it has boxes, in pixels; expected a short_side of 0"):
+        resized(split, 32, "dataset toy")
+    assert len(resized(dataclasses.replace(split, boxes=None), 32, "dataset toy").labels) == 1
 
 
 def test_the_evaluation_view_of_a_resized_pack_is_that_of_the_files_but_for_the_compression(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+import torch
 from experiment import images, machine, slurm
 from experiment.errors import ConfigError
 
@@ -114,16 +115,27 @@ def test_gpu_models_are_read_of_sinfo(tmp_path: Path, monkeypatch: pytest.Monkey
     ("model", "half", "says"),
     [
         ("h1000", (), "unknown GPU model 'h1000', did you mean 'h100'"),
+        ("k80", (), "k80 is older than the pinned PyTorch supports: choose one of compute capability 7.5 or later"),
+        ("tesla_p100-pcie-16gb", (), "tesla_p100-pcie-16gb is older"),
+        ("NVIDIA_GeForce_GTX_1080_Ti", (), "NVIDIA_GeForce_GTX_1080_Ti is older"),
+        ("1080ti", (), "1080ti is older"),
         ("v100", (), "v100 is older than the pinned PyTorch supports"),
         ("t4", ("student",), "t4 cannot run precision: half, which student asks for"),
     ],
 )
 def test_a_gpu_that_cannot_be_used_is_refused(model: str, half: tuple[str, ...], says: str) -> None:
     with pytest.raises(ConfigError, match=says):
-        slurm.check_gpu_models([model], {"h100", "v100", "t4"}, half)
+        slurm.check_gpu_models([model], {"h100", model} - {"h1000"}, half)
+
+
+def test_what_the_pinned_torch_has_code_for_is_known() -> None:
+    """Of the build: `torch.cuda.get_arch_list` tells none where there is no GPU."""
+    oldest = torch._C._cuda_getArchFlags().split()[0]
+    assert oldest == f"sm_{round(10 * slurm.NEEDED)}"
 
 
 def test_gpus_that_can_be_used_pass() -> None:
     slurm.check_gpu_models(["h100", "t4"], {"h100", "t4"}, ())
-    slurm.check_gpu_models(["h100", "a100", "rtx_3090", "l40s", "p5"], set(), ("student",))
+    slurm.check_gpu_models(["gtx_1660_super", "quadro_rtx_8000", "2080ti"], set(), ())
+    slurm.check_gpu_models(["h100", "a100", "rtx_3090", "l40s", "p5", "rtx_6000", "nvidia_a40"], set(), ("student",))
     slurm.check_gpu_models([], {"h100"}, ())

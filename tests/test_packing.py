@@ -1,6 +1,7 @@
 """What every dataset takes: fractions drawn at random, and images that do not decode found, named, or left out."""
 
 import contextlib
+import dataclasses
 import io
 import json
 import os
@@ -23,6 +24,7 @@ from stages import align, cluster, embed, fetch_dataset, knn
 from stages.artifacts.embeddings import read_embeddings
 from stages.datasets.decoding import UndecodableError, checked, decoded
 from stages.datasets.packed import PackedImages, read_pack, write_packs
+from stages.datasets.resized import resized
 from stages.datasets.sources import Boxes, Split
 from stages.datasets.splits import drawn, require_same_classes, subset
 from stages.errors import UserError
@@ -68,9 +70,8 @@ def contents(pack: PackedImages) -> list[bytes]:
 
 def split_of(labels: list[int], classes: int, boxes: Boxes | None = None) -> Split:
     files = [PHOTO + bytes([number]) for number in range(len(labels))]
-    sizes = np.array([len(file) for file in files])
     names = [f"{number}.jpg" for number in range(len(labels))]
-    return Split(tuple("abcdefgh"[:classes]), np.array(labels), sizes, files, boxes, names)
+    return Split(tuple("abcdefgh"[:classes]), np.array(labels), files, boxes, names)
 
 
 # Fractions.
@@ -251,6 +252,7 @@ def test_what_is_left_out_leaves_the_pack_of_the_others(workers: int, photos: Pa
     assert [pack.skipped for pack in expected] == [0, 0]
     for some, same in zip(found, expected, strict=True):
         assert contents(some) == contents(same)
+        assert len(some.blob) == len(same.blob) == sum(map(len, contents(same)))
         assert some.labels.tolist() == same.labels.tolist()
         assert some.fingerprint == same.fingerprint
 
@@ -264,7 +266,7 @@ def test_corrupt_images_that_were_not_drawn_do_not_matter(photos: Path, tmp_path
 
 def test_a_split_of_nothing_but_corrupt_images_is_refused(tmp_path: Path) -> None:
     files = [b"x", b"y"]
-    split = Split(("a",), np.array([0, 0]), np.array([1, 1]), files)
+    split = Split(("a",), np.array([0, 0]), files)
     with pytest.raises(UserError, match="dataset toy: no image of its train split decodes"):
         write_packs({tmp_path / "t.h5": ("train", split)}, name="toy", source="toy", skip_corrupt=2)
     with pytest.raises(UserError, match=r"decode \(2, of which 0 may be left out\): image 0, image 1; mend"):
@@ -276,7 +278,7 @@ def test_labels_and_boxes_of_what_is_left_out_go_with_it(tmp_path: Path) -> None
     files = [PHOTO, b"", PHOTO + b"2"]
     labels = np.array([[1, 0], [0, 1], [-1, 1]], dtype=np.int8)
     boxes = Boxes(np.array([0, 1, 3, 4]), np.eye(4, dtype=np.float32), np.array([0, 1, 1, 0]), np.zeros(4, dtype=bool))
-    split = Split(("a", "b"), labels, np.array([len(file) for file in files]), files, boxes)
+    split = Split(("a", "b"), labels, files, boxes)
     write_packs({tmp_path / "t.h5": ("train", split)}, name="toy", source="toy", skip_corrupt=1)
     pack = read_pack(tmp_path / "t.h5")
     assert contents(pack) == [files[0], files[2]]
@@ -349,8 +351,18 @@ class _Counted(list[bytes]):
         return super().__getitem__(index)
 
 
+@pytest.mark.parametrize("short_side", [0, 20])
+def test_packing_reads_each_image_once(short_side: int, tmp_path: Path) -> None:
+    _Counted.asked = 0
+    split = dataclasses.replace(split_of([0] * 40, 1), images=_Counted([PHOTO] * 40))
+    split = resized(split, short_side, "toy") if short_side else split
+    write_packs({tmp_path / "t.h5": ("train", split)}, name="toy", source="toy")
+    assert _Counted.asked == 40
+
+
 def test_images_are_read_one_after_the_other_not_all_at_once() -> None:
     images = _Counted([PHOTO] * 500)
+    _Counted.asked = 0
     stream = checked(images, 0)
     for _ in range(20):
         next(stream)

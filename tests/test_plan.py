@@ -15,7 +15,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from stages import architectures
 from stages.artifacts.weights import InputContract
 from stages.probing.presets import PRESETS
-from tests.project import TINY
+from tests.project import TINY, Project
 
 CONFIG: dict[str, Any] = {
     "datasets": {"imagenet": {"source": "folder", "path": "nowhere", "size": 224, "augmentation": "crop-flip"}},
@@ -181,20 +181,8 @@ def test_embeddings_are_made_for_what_reads_them(evaluation: str, embedded: bool
     assert any(job.rule == "embed" for job in plan.jobs(Experiment(config))) == embedded
 
 
-@pytest.mark.parametrize("text", ["datasets: [", "datasets: {}\n\tencoders: 3"])
-def test_a_config_that_is_no_yaml_ends_in_one_line(text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "mine.yaml").write_text(text)
-    monkeypatch.setattr("sys.argv", ["plan", "--configfile", "mine.yaml"])
-    with pytest.raises(SystemExit) as end:
-        plan.main()
-    assert str(end.value).startswith("error: config mine.yaml: ")
-    assert "\n" not in str(end.value)
-
-
-def test_the_plan_of_a_config_file_is_printed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_dry_run_says_it(tmp_path: Path) -> None:
+    project = Project.tiny(tmp_path / "project")
     (tmp_path / "mine.yaml").write_text(yaml.safe_dump(CONFIG))
-    monkeypatch.setattr("sys.argv", ["plan", "--configfile", "mine.yaml"])
-    plan.main()
-    assert "IS NOT THERE" in capsys.readouterr().out
+    said = project.snakemake("--dry-run", "--configfile", str(tmp_path / "mine.yaml")).stdout
+    assert set(plan.plan(Experiment(CONFIG))) <= set(said.splitlines())

@@ -288,8 +288,7 @@ def packed(folder: Path, **images: list[bytes]) -> dict[str, Path]:
     paths = {name: folder / f"{name}.h5" for name in images}
     splits = {}
     for name, blobs in images.items():
-        sizes = np.array([len(blob) for blob in blobs])
-        splits[paths[name]] = (name, Split(("only",), np.zeros(len(blobs), dtype=np.int64), sizes, blobs))
+        splits[paths[name]] = (name, Split(("only",), np.zeros(len(blobs), dtype=np.int64), blobs))
     write_packs(splits, name="toy", source="test")
     return paths
 

@@ -15,7 +15,7 @@ from lightly.models.modules.heads import (
 )
 from torch import Tensor, nn
 
-from stages import architectures, distill, plugins, pretraining
+from stages import architectures, distill, plugins
 from stages.artifacts.embeddings import read_embeddings
 from stages.artifacts.heads import save_heads, tensors_of
 from stages.artifacts.weights import InputContract
@@ -62,7 +62,7 @@ def test_a_projector_is_rebuilt_from_its_tensors_alone(kind: str) -> None:
 
 @pytest.mark.parametrize("method", ["simclr", "moco-v2", "swav", "byol"])
 def test_pretraining_leaves_its_projector(method: str) -> None:
-    module = plugins.module(pretraining, "method", method)
+    module = plugins.module("stages.pretraining", "method", method)
     small = {"hidden_dimension": 16, "prototypes": 5, "queue_length": 8, "projection_dimension": 6}
     fields = set(module.Options.__dataclass_fields__)
     if method == "swav":

@@ -10,7 +10,7 @@ import torch
 from torch.optim import SGD
 from torch.optim.lr_scheduler import CosineAnnealingLR, LinearLR, LRScheduler, MultiStepLR, SequentialLR
 
-from stages import distillation, plugins
+from stages import plugins
 from stages.errors import UserError
 from stages.similarity.queue import AnchorQueue
 from stages.training.batches import steps_per_epoch
@@ -129,6 +129,6 @@ def test_a_queue_without_slots_is_refused() -> None:
     ],
 )
 def test_options_out_of_range_are_refused(method: str, wrong: dict[str, float | str], message: str) -> None:
-    options = plugins.module(distillation, "method", method).Options
+    options = plugins.module("stages.distillation", "method", method).Options
     with pytest.raises(UserError, match=re.escape(message)):
         options(**wrong)

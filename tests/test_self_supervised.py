@@ -44,7 +44,7 @@ RECIPE = {"epochs": 3, "batch_size": 32, "optimizer": "sgd", "weight_decay": 1e-
 
 
 def objective(method: str, seed: int = 0, **changes: Any) -> pretraining.Pretraining:
-    module = plugins.module(pretraining, "method", method)
+    module = plugins.module("stages.pretraining", "method", method)
     seed_here(seed)
     encoder = architectures.build(ARCHITECTURE, InputContract(SIZE))
     return plugins.class_in(module, pretraining.Pretraining)(

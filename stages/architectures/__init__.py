@@ -13,7 +13,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from stages import architectures, plugins, processes
+from stages import plugins, processes
 from stages.artifacts.weights import InputContract
 from stages.errors import UserError
 
@@ -79,7 +79,7 @@ def family(name: str) -> str:
 
 def build(name: str, contract: InputContract) -> Encoder:
     """A freshly initialised encoder of the architecture ``name``."""
-    module = plugins.module(architectures, "architecture family", family(name))
+    module = plugins.module(__name__, "architecture family", family(name))
     return Encoder(module.build(name, contract.size), contract)
 
 

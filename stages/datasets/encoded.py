@@ -47,21 +47,11 @@ def split_of_files(classes: Iterable[str], labelled: Sequence[tuple[str, int]]) 
     return Split(
         classes=tuple(classes),
         labels=np.array([label for _, label in labelled], dtype=np.int64),
-        sizes=np.array([Path(path).stat().st_size for path in paths], dtype=np.int64),
         images=Files(paths),
         names=paths,
     )
 
 
 def split_of_arrays(classes: Iterable[str], pixels: NDArray[np.uint8], labels: Iterable[int]) -> Split:
-    """The split of the images ``pixels``, uint8 [N, H, W] or [N, H, W, 3].
-
-    Each image is encoded here for its length and again when it is read: that is cheaper than to hold them all.
-    """
-    images = Arrays(pixels)
-    return Split(
-        classes=tuple(classes),
-        labels=np.array(list(labels), dtype=np.int64),
-        sizes=np.array([len(images[index]) for index in range(len(images))], dtype=np.int64),
-        images=images,
-    )
+    """The split of the images ``pixels``, uint8 [N, H, W] or [N, H, W, 3]."""
+    return Split(classes=tuple(classes), labels=np.array(list(labels), dtype=np.int64), images=Arrays(pixels))

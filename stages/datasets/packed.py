@@ -6,7 +6,7 @@ import hashlib
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from stages.artifacts.atomic import atomic_with_digest
 from stages.artifacts.hdf5 import create, open_complete
 from stages.artifacts.labels import single
+from stages.artifacts.scratch import scratch
 from stages.datasets.decoding import UndecodableError, checked, decoded, pixels
 from stages.datasets.sources import Boxes, Split
 from stages.datasets.splits import subset
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
     from PIL import Image
 
 logger = logging.getLogger("stages")
+
+SLICE = 64 << 20
+"""The bytes of images that are copied at once."""
 
 NAMED_AT_ONCE = 5
 """How many corrupt images an error names; the log names all."""
@@ -131,7 +135,8 @@ def write_packs(
             if not len(split.labels):
                 raise UserError(f"dataset {name}: its {split_name} split is empty; expected at least one image")
             file, storage = stack.enter_context(create(stack.enter_context(atomic_with_digest(path)), "dataset"))
-            rows = _write_images(file, split, fingerprint, f"packing {name} {split_name}", workers)
+            with scratch(path.parent) as room:
+                rows = _write_images(file, split, fingerprint, f"packing {name} {split_name}", workers, room)
             _write_labels(file, subset(split, rows), fingerprint)
             storage.check()
             file.attrs.update(name=name, split=split_name, source=source, skipped=len(split.labels) - len(rows))
@@ -146,31 +151,33 @@ def write_packs(
 
 
 def _write_images(
-    file: "h5py.File", split: Split, fingerprint: "hashlib._Hash", what: str, workers: int
+    file: "h5py.File", split: Split, fingerprint: "hashlib._Hash", what: str, workers: int, room: IO[bytes]
 ) -> NDArray[np.int64]:
     """Lay the images that decode end to end, in the order of the source; the rows [n] that they have there.
 
-    The room of those that do not is left over at the end: so each image is read only once.
+    HDF5 wants to know first how long they are together, which is known when all are read: until then they are in
+    ``room``, so that none is read or encoded twice.
     """
-    blob = file.create_dataset("images", shape=(int(split.sizes.sum()),), dtype=np.uint8)
-    rows, end = [], 0
+    rows, offsets = [], [0]
     images = track(checked(split.images, workers), what, total=len(split.labels), unit="images")
     for row, (image, fault) in enumerate(images):
-        if len(image) != split.sizes[row]:
-            raise UserError(f"{_called(split, row)}: has changed while it was packed; run again")
         if fault:
             logger.warning("%s: does not decode (%s)", _called(split, row), fault)
             continue
-        blob[end : end + len(image)] = np.frombuffer(image, dtype=np.uint8)
+        room.write(image)
         fingerprint.update(hashlib.sha256(image).digest())
         rows.append(row)
-        end += len(image)
+        offsets.append(offsets[-1] + len(image))
+    room.seek(0)
+    blob = file.create_dataset("images", shape=(offsets[-1],), dtype=np.uint8)
+    for start in range(0, len(blob), SLICE):
+        blob[start : start + SLICE] = np.frombuffer(room.read(SLICE), dtype=np.uint8)
+    file["offsets"] = np.array(offsets, dtype=np.int64)
     return np.array(rows, dtype=np.int64)
 
 
 def _write_labels(file: "h5py.File", split: Split, fingerprint: "hashlib._Hash") -> None:
     """All but the images of the split."""
-    file["offsets"] = np.concatenate([[0], np.cumsum(split.sizes)]).astype(np.int64)
     file["labels"] = split.labels
     file["classes"] = list(split.classes)
     fingerprint.update(split.labels.tobytes())

@@ -3,12 +3,9 @@
 import dataclasses
 import io
 
-import numpy as np
-
-from stages.datasets.decoding import UndecodableError, checked, decoded
+from stages.datasets.decoding import UndecodableError, decoded
 from stages.datasets.sources import Images, Split
 from stages.errors import UserError
-from stages.progress import track
 
 QUALITY = 90
 """Of the new JPEGs, on Pillow's scale of 1 to 95; colour has half the resolution, as in most photos."""
@@ -28,11 +25,8 @@ class Resized:
         return _resized(self.images[index], self.short_side)
 
 
-def resized(split: Split, short_side: int, what: str, workers: int = 0) -> Split:
-    """The split with its images at ``short_side`` pixels, called ``what`` while ``workers`` processes measure them.
-
-    Each image is encoded here for its length and again when it is read: that is slower than to keep them, but needs no
-    room.
+def resized(split: Split, short_side: int, what: str) -> Split:
+    """The split, called ``what``, with its images at ``short_side`` pixels.
 
     Raises:
         UserError: the images have boxes, whose corners are in pixels.
@@ -41,9 +35,7 @@ def resized(split: Split, short_side: int, what: str, workers: int = 0) -> Split
         raise UserError(
             f"{what}: it has boxes, in pixels; expected a short_side of 0, which leaves the images as they are"
         )
-    images = Resized(split.images, short_side)
-    encoded = track(checked(images, workers), what, total=len(images), unit="images")
-    return dataclasses.replace(split, images=images, sizes=np.array([len(image) for image, _ in encoded], np.int64))
+    return dataclasses.replace(split, images=Resized(split.images, short_side))
 
 
 def _resized(encoded: bytes, short_side: int) -> bytes:

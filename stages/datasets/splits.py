@@ -66,7 +66,6 @@ def subset(split: Split, rows: NDArray[np.int64]) -> Split:
     return Split(
         classes=split.classes,
         labels=split.labels[rows],
-        sizes=split.sizes[rows],
         images=Rows(split.images, rows),
         boxes=_boxes(split.boxes, rows) if split.boxes else None,
         names=[split.names[row] for row in rows] if split.names else None,

@@ -1,7 +1,8 @@
-"""The arguments that whatever trains has in common, and the run they describe."""
+"""The run that the arguments of `stages.training.flags` describe, and what it leaves."""
 
 import argparse
 import csv
+import dataclasses
 import hashlib
 import io
 import json
@@ -15,41 +16,13 @@ from stages import processes
 from stages.architectures import Encoder
 from stages.artifacts.atomic import write_text
 from stages.artifacts.heads import save_heads
-from stages.artifacts.weights import NORMALISATIONS, EncoderCard, save_weights
-from stages.command_line import add_run_arguments
+from stages.artifacts.weights import EncoderCard, save_weights
 from stages.datasets.packed import PackedImages
 from stages.errors import UserError, at_least
 from stages.training.batches import steps_per_epoch
 from stages.training.checkpoint import Checkpoint
 from stages.training.loop import Run
 from stages.training.recipe import Recipe, TrainingRecipe
-
-
-def add_training_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--name", required=True, help="the encoder's name in files and tables")
-    parser.add_argument("--label", help="the method's name in tables (default: the method)")
-    parser.add_argument("--architecture", required=True, help="such as resnet18_x0.5, mobilenet_v2 or timm/NAME")
-    parser.add_argument("--train", type=Path, required=True, help="the packed train split")
-    parser.add_argument("--augmentation", required=True, help="such as crop-flip or affine-elastic")
-    parser.add_argument("--size", type=int, required=True, help="the images' side in pixels, as the encoder sees them")
-    parser.add_argument(
-        "--normalisation",
-        choices=tuple(NORMALISATIONS),
-        default="imagenet",
-        help="what the encoder does to its images first (default: imagenet)",
-    )
-    parser.add_argument(
-        "--seed", type=int, default=0, help="of the initialisation, the order and the augmentation (default: 0)"
-    )
-    parser.add_argument("--weights", type=Path, required=True, help="the encoder's weights to write")
-    parser.add_argument(
-        "--heads", type=Path, required=True, help="what else of its training a later method may need, to write"
-    )
-    parser.add_argument(
-        "--history", type=Path, required=True, help="the CSV to write: loss, learning rate and speed per epoch"
-    )
-    add_run_arguments(parser)
-
 
 FILES = ("weights", "heads", "history")
 
@@ -60,6 +33,19 @@ HOW = {"checkpoints", "checkpoint_seconds", "workers"}
 """Arguments under which a run may go on though they be others: what is read counts by its digest, wherever it lies."""
 
 
+def training_of(arguments: argparse.Namespace, recipe: TrainingRecipe, pack: PackedImages, *inputs: str) -> Run:
+    """`run_of` the training of an encoder, which has a choice of its batch norms and precision.
+
+    Raises:
+        UserError: as by `run_of`, or bfloat16 is asked for where there is no GPU.
+    """
+    run = run_of(arguments, recipe, pack, *inputs)
+    if recipe.bfloat16 and run.device.type == "cpu":
+        # Of small images, PyTorch's gradients of convolutions can be off by any factor there.
+        raise UserError("--bfloat16 is true, but this machine has no GPU; expected false: it is for GPUs alone")
+    return dataclasses.replace(run, sync_batch_norm=recipe.sync_batch_norm)
+
+
 def run_of(arguments: argparse.Namespace, recipe: Recipe, pack: PackedImages, *inputs: str) -> Run:
     """The run that the arguments describe, in as many processes as there are; its checkpoints belong to it alone.
 
@@ -67,7 +53,7 @@ def run_of(arguments: argparse.Namespace, recipe: Recipe, pack: PackedImages, *i
         inputs: digests of whatever else the run is made from, such as the teacher's embeddings.
 
     Raises:
-        UserError: the processes have too few images, or bfloat16 is asked for where there is no GPU.
+        UserError: the processes have too few images.
     """
     at_least(0, workers=arguments.workers)
     device = processes.start()
@@ -77,9 +63,6 @@ def run_of(arguments: argparse.Namespace, recipe: Recipe, pack: PackedImages, *i
             "each or more"
         )
     facts = {name: str(value) for name, value in vars(arguments).items() if name not in NAMES | READ | WRITTEN | HOW}
-    if isinstance(recipe, TrainingRecipe) and recipe.bfloat16 and device.type == "cpu":
-        # Of small images, PyTorch's gradients of convolutions can be off by any factor there.
-        raise UserError("--bfloat16 is true, but this machine has no GPU; expected false: it is for GPUs alone")
     identity = json.dumps([facts, pack.fingerprint, pack.split, *inputs], sort_keys=True)
     return Run(
         recipe=recipe,
@@ -88,7 +71,6 @@ def run_of(arguments: argparse.Namespace, recipe: Recipe, pack: PackedImages, *i
         device=device,
         checkpoint=Checkpoint(arguments.checkpoints, hashlib.sha256(identity.encode()).hexdigest()),
         checkpoint_seconds=arguments.checkpoint_seconds,
-        sync_batch_norm=isinstance(recipe, TrainingRecipe) and recipe.sync_batch_norm,
     )
 
 

@@ -1,16 +1,22 @@
 """The fingerprint of a folder of the user's own: names and bytes count, dates do not.
 
-Bytes are read once: a file of the size and date that were seen before is known by the digest that was taken then.
+Bytes are read once: a file of the size and date that were seen before is known by the digest that was taken then, and
+a folder whose files all are, by the fingerprint.
 """
 
 import functools
 import hashlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from operator import attrgetter
 from pathlib import Path
+from typing import Any
 
-MEMORY = Path(".snakemake") / "distillery" / "content.json"
+MEMORY = Path(".snakemake") / "distillery" / "content"
+
+File = tuple[str, int, int]
+"""The path of a file, its size in bytes, and its date in nanoseconds."""
 
 
 @functools.cache
@@ -19,44 +25,74 @@ def fingerprint(folder: str, parts: tuple[str, ...] = (".",)) -> str:
 
     Of what is not there, the empty one, and its stage complains.
     """
-    seen = json.loads(MEMORY.read_text()) if MEMORY.exists() else {}
-    files = (found for part in parts for found in _files(Path(folder, part)))
-    digests = {path: _digest(path, status, seen) for path, status in files}
-    if any(seen.get(path) != digest for path, digest in digests.items()):
-        _remember({**seen, **digests})
+    memory = MEMORY / f"{_digest([json.dumps([folder, *parts])])}.jsonl"
+    seen = _recall(memory)
+    seen_state, seen_fingerprint = next(seen, ("", ""))
+    if _state(_files(folder, parts)) == seen_state:
+        return str(seen_fingerprint)
+    digests = _digests(_files(folder, parts), next(seen, {}))
     prefix = f"{Path(folder)}/"
-    lines = (f"{path.removeprefix(prefix)} {digest[-1]}" for path, digest in sorted(digests.items()))
+    found = _digest(f"{path.removeprefix(prefix)} {sha256}" for path, (*_, sha256) in sorted(digests.items()))
+    _remember(memory, [_state((path, size, date) for path, (size, date, _) in digests.items()), found], digests)
+    return found
+
+
+def _digest(lines: Iterable[str]) -> str:
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
 
 
-def _files(part: Path) -> Iterator[tuple[str, os.stat_result]]:
-    if part.is_file():
-        yield str(part), part.stat()
-    elif part.is_dir():
-        yield from _files_under(str(part))
+def _files(folder: str, parts: Iterable[str]) -> Iterator[File]:
+    for part in parts:
+        path = Path(folder, part)
+        if path.is_file():
+            yield str(path), path.stat().st_size, path.stat().st_mtime_ns
+        elif path.is_dir():
+            yield from _files_under(str(path))
 
 
-def _files_under(folder: str) -> Iterator[tuple[str, os.stat_result]]:
+def _files_under(folder: str) -> Iterator[File]:
     """The files of a folder, without a `Path` for each: of a million, they alone would take half a minute."""
     with os.scandir(folder) as entries:
-        for entry in entries:
-            if entry.is_dir(follow_symlinks=False):
-                yield from _files_under(entry.path)
-            elif entry.is_file():
-                yield entry.path, entry.stat()
+        ordered = sorted(entries, key=attrgetter("name"))
+    for entry in ordered:
+        if entry.is_dir(follow_symlinks=False):
+            yield from _files_under(entry.path)
+        elif entry.is_file():
+            status = entry.stat()
+            yield entry.path, status.st_size, status.st_mtime_ns
 
 
-def _digest(path: str, status: os.stat_result, seen: dict[str, list[object]]) -> list[object]:
-    """[size, date, sha256] of a file, read only if its size or date is new."""
-    known = seen.get(path)
-    if known and known[:2] == [status.st_size, status.st_mtime_ns]:
-        return known
+def _state(files: Iterable[File]) -> str:
+    """What tells whether any file may have changed; of a million, no more than a folder of them is held at once."""
+    state = hashlib.sha256()
+    for path, size, date in files:
+        state.update(f"{path}\0{size} {date}\n".encode())
+    return state.hexdigest()
+
+
+def _digests(files: Iterable[File], seen: dict[str, list[Any]]) -> dict[str, list[Any]]:
+    """[size, date, sha256] of each file, read only if its size or date is new."""
+    digests = {}
+    for path, size, date in files:
+        known = seen.get(path)
+        digests[path] = known if known and known[:2] == [size, date] else [size, date, _sha256(path)]
+    return digests
+
+
+def _sha256(path: str) -> str:
     with Path(path).open("rb") as file:
-        return [status.st_size, status.st_mtime_ns, hashlib.file_digest(file, "sha256").hexdigest()]
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _remember(digests: dict[str, list[object]]) -> None:
-    MEMORY.parent.mkdir(parents=True, exist_ok=True)
-    temporary = MEMORY.with_suffix(f".{os.getpid()}")
-    temporary.write_text(json.dumps(digests))
-    temporary.replace(MEMORY)
+def _recall(memory: Path) -> Iterator[Any]:
+    """What was remembered, a line when it is asked for: [state, fingerprint], then the digests by path."""
+    if memory.exists():
+        with memory.open() as file:
+            yield from map(json.loads, file)
+
+
+def _remember(memory: Path, *lines: Any) -> None:
+    memory.parent.mkdir(parents=True, exist_ok=True)
+    temporary = memory.with_suffix(f".{os.getpid()}")
+    temporary.write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+    temporary.replace(memory)

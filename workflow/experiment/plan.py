@@ -1,24 +1,16 @@
-"""What an experiment needs before it runs: its data, and about how many hours of a GPU.
+"""What an experiment needs before it runs, which a dry run says: its data, and about how many hours of a GPU."""
 
-PYTHONPATH=workflow python -m experiment.plan --configfile config.yaml
-"""
-
-import argparse
 import ast
 import csv
 import functools
 import os
 import re
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import yaml
-
 from experiment import source
 from experiment.config import Dataset, Evaluation, Experiment, Fetched, Student
-from experiment.errors import ConfigError
 
 SUSTAINED = 10e12
 """Multiply-adds a second that a GPU is assumed to keep up: 800 images a second of ResNet-50 training at 224 pixels."""
@@ -277,18 +269,3 @@ def _files(split: Path) -> int:
     names = (name for _, _, names in os.walk(split) for name in names)
     endings = tuple(suffixes)
     return sum(name.lower().endswith(endings) for name in names)
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--configfile", type=Path, default=Path("config.yaml"), help="the experiment (config.yaml)")
-    arguments = parser.parse_args()
-    try:
-        experiment = Experiment(yaml.safe_load(arguments.configfile.read_text()))
-    except (ConfigError, OSError, yaml.YAMLError) as error:
-        sys.exit(f"error: config {arguments.configfile}: {' '.join(str(error).split())}")
-    print("\n".join(plan(experiment)) or "All data is there, and all training done.")
-
-
-if __name__ == "__main__":
-    main()

@@ -1,5 +1,6 @@
 """What a profile asks of a SLURM cluster, checked before anything is submitted."""
 
+import math
 import re
 import shutil
 import subprocess
@@ -7,11 +8,22 @@ from collections.abc import Collection, Iterable, Sequence
 
 from experiment.errors import ConfigError, require
 
-TOO_OLD = r"(?i)(k40|k80|m40|m60|p4|p40|p100|v100|v100s|titan_?(x|xp|v)|gtx_?\d+(ti)?)\b"
-"""GPU models before Turing: the pinned PyTorch is built with CUDA 13, which has no code for them."""
+CAPABILITIES = {
+    r"k40|k80": 3.7,
+    r"m40|m60|gtx_?9[5678]0(_?ti)?": 5.2,
+    r"p100": 6.0,
+    r"p4|p40|titan_?xp?|(gtx_?)?10[5678]0(_?ti)?": 6.1,
+    r"v100s?|titan_?v": 7.0,
+    r"t4|titan_?rtx|(gtx_?)?16[56]0(_?ti|_?s(uper)?)?|(rtx_?)?20[678]0(_?ti|_?s(uper)?)?|quadro_rtx_?[4568]000": 7.5,
+}
+"""The highest compute capability of GPU models before Ampere, by https://developer.nvidia.com/cuda-gpus and its page of
+legacy GPUs: no model will be added. Whatever it does not name may be right; the job says if it is not."""
 
-TURING = r"(?i)(t4|(quadro_)?rtx_?[568]000|titan_?rtx|(rtx_?)?20[678]0(ti|s)?)\b"
-"""GPU models of compute capability 7.5, on which `--precision half` does not run; it needs 8.0."""
+NEEDED = 7.5
+"""The least that the pinned PyTorch has code for: the first of ``torch.cuda.get_arch_list()``."""
+
+NEEDED_BY_HALF = 8.0
+"""The least on which ``--precision half`` runs."""
 
 
 def partitions() -> list[str]:
@@ -64,13 +76,21 @@ def check_gpu_models(asked: Iterable[str], known: Collection[str], half_precisio
     for model in asked:
         if known:
             require("profile: gpu_model", "GPU model", model, known)
-        if re.match(TOO_OLD, model):
+        if capability(model) < NEEDED:
             raise ConfigError(
-                f"profile: gpu_model {model} is older than the pinned PyTorch supports: choose one of Turing or later, "
-                f"such as t4 or a100"
+                f"profile: gpu_model {model} is older than the pinned PyTorch supports: choose one of compute "
+                f"capability {NEEDED} or later, such as t4 or a100"
             )
-        if half_precision and re.match(TURING, model):
+        if half_precision and capability(model) < NEEDED_BY_HALF:
             raise ConfigError(
                 f"profile: gpu_model {model} cannot run precision: half, which {half_precision[0]} asks for: choose "
-                f"one of compute capability 8.0 or later, such as a100, or precision: single"
+                f"one of compute capability {NEEDED_BY_HALF} or later, such as a100, or precision: single"
             )
+
+
+def capability(model: str) -> float:
+    """The compute capability of a model by SLURM's name for it, such as v100 or tesla_v100-sxm2-16gb; or infinity."""
+    for models, known in CAPABILITIES.items():
+        if re.match(rf"(nvidia_|tesla_|geforce_)*({models})\b", model.lower()):
+            return known
+    return math.inf

@@ -25,19 +25,16 @@ rule embed:
         cpus_per_task=1,
     params:
         augmentation=get_augmentation,
+        shard="",
         code=lambda wildcards: get_backbone_code(wildcards, "embed"),
         image=get_image("torch"),
     shell:
         "OMP_NUM_THREADS={threads} python -m stages.embed --weights {input.weights[0]}"
-        " --augmentation {params.augmentation} --workers $(({resources.cpus_per_task} - 1))"
+        " --augmentation {params.augmentation} --workers $(({resources.cpus_per_task} - 1)) {params.shard}"
         " --images {input.train[0]} {input.val[0]} --embeddings {output.train[0]} {output.val[0]} > {log} 2>&1"
 
 
-rule embed_shard:
-    input:
-        weights=tracked("results/encoders/{encoder}/weights.safetensors"),
-        train=tracked("results/datasets/{dataset}/train.h5"),
-        val=tracked("results/datasets/{dataset}/val.h5"),
+use rule embed as embed_shard with:
     output:
         train=with_digest("results/embeddings/{encoder}/{dataset}-train.shards/{shard}of{shards}.h5"),
         val=with_digest("results/embeddings/{encoder}/{dataset}-val.shards/{shard}of{shards}.h5"),
@@ -48,22 +45,8 @@ rule embed_shard:
     wildcard_constraints:
         shard=r"\d+",
         shards=r"\d+",
-    container:
-        get_container("torch")
-    resources:
-        gpu=1,
-        mem_mb=scaled(16000),
-        runtime=scaled(240),
-        cpus_per_task=1,
     params:
-        augmentation=get_augmentation,
-        code=lambda wildcards: get_backbone_code(wildcards, "embed"),
-        image=get_image("torch"),
-    shell:
-        "OMP_NUM_THREADS={threads} python -m stages.embed --weights {input.weights[0]}"
-        " --augmentation {params.augmentation} --workers $(({resources.cpus_per_task} - 1))"
-        " --shard {wildcards.shard} {wildcards.shards}"
-        " --images {input.train[0]} {input.val[0]} --embeddings {output.train[0]} {output.val[0]} > {log} 2>&1"
+        shard="--shard {shard} {shards}",
 
 
 rule join_embeddings:

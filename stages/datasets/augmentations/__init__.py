@@ -4,7 +4,6 @@ import torch
 from torch import Tensor
 
 from stages import plugins
-from stages.datasets import augmentations
 from stages.errors import at_least
 
 
@@ -48,5 +47,5 @@ def to_float(images: Tensor) -> Tensor:
 
 def named(name: str, size: int) -> Augmentation:
     """The augmentation called ``name``, for images of ``size`` pixels."""
-    module = plugins.module(augmentations, "augmentation", name)
+    module = plugins.module(__name__, "augmentation", name)
     return plugins.class_in(module, Augmentation)(size)

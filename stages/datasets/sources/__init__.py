@@ -43,14 +43,12 @@ class Split:
     """A split as its source gives it: class names, ``labels``, and N encoded images.
 
     ``labels`` are int64 [N], -1 of an image without one, or, of images with several classes each, int8 [N, C]: 1 of a
-    class that is there, 0 of one that is not, -1 of one that is there but difficult. ``sizes`` int64 [N] are the
-    images' lengths in bytes, so that a packed file is laid out before it is filled. ``names`` are what to call the
+    class that is there, 0 of one that is not, -1 of one that is there but difficult. ``names`` are what to call the
     images when something is wrong with them, such as their paths; without, they are called by their number.
     """
 
     classes: tuple[str, ...]
     labels: "NDArray[np.int64] | NDArray[np.int8]"
-    sizes: "NDArray[np.int64]"
     images: Images
     boxes: Boxes | None = None
     names: Sequence[str] | None = None

@@ -55,8 +55,6 @@ def download(options: Options, downloads: Path) -> Path:
 
 def read(options: Options, split: str) -> Split:
     """The split's images in the order of its list, their bytes as they are."""
-    import numpy as np
-
     root = _root(options)
     names = [words[0] for words in _words(root / "ImageSets" / "Main" / f"{SETS[split]}.txt", 1)]
     files = [root / "JPEGImages" / f"{name}.jpg" for name in names]
@@ -66,7 +64,6 @@ def read(options: Options, split: str) -> Split:
     return Split(
         classes=CLASSES,
         labels=_labels(root, SETS[split], names),
-        sizes=np.array([file.stat().st_size for file in files]),
         images=Files([str(file) for file in files]),
         names=[str(file) for file in files],
         boxes=_boxes([root / "Annotations" / f"{name}.xml" for name in names], files),
