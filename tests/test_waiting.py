@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from stages import distillation, plugins
+from stages import plugins
 from stages.datasets import augmentations
 from stages.similarity import fused
 from stages.training.batches import Batch
@@ -68,7 +68,7 @@ def test_an_augmentation_copies_its_draws_without_waiting(name: str) -> None:
     assert not copies.waited
 
 
-@pytest.mark.parametrize("method", plugins.names(distillation))
+@pytest.mark.parametrize("method", plugins.names("stages.distillation"))
 def test_a_step_of_distillation_reads_nothing_from_the_device(method: str, monkeypatch: pytest.MonkeyPatch) -> None:
     # This device has none, and nothing is computed in it here.
     monkeypatch.setattr(fused.torch, "autocast", lambda *_, **__: contextlib.nullcontext())
