@@ -10,6 +10,7 @@ import sys
 import types
 import typing
 from collections.abc import Callable, Sequence
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -144,13 +145,21 @@ def run(main: Callable[[Sequence[str] | None], None]) -> None:
 
 
 def _first_to_fail() -> bool:
-    """Whether no other of the processes that `stages.training.launch` has started has failed before."""
+    """Whether no other of the processes that train together has failed before, on this machine or another.
+
+    They are told apart by the store that torchrun keeps for them. If it cannot be reached, torchrun has ended where it
+    was kept, and so a process there has failed before.
+    """
+    if "TORCHELASTIC_RUN_ID" not in os.environ:
+        return True
+
+    from torch.distributed import TCPStore
+
+    address, port, patience = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]), timedelta(seconds=10)
     try:
-        if sign := os.environ.get("DISTILLERY_FAILED"):
-            Path(sign).touch(exist_ok=False)
-    except FileExistsError:
+        return TCPStore(address, port, is_master=False, timeout=patience).add("distillery/failed", 1) == 1
+    except RuntimeError:
         return False
-    return True
 
 
 def _message_of(error: Exception) -> str | None:
