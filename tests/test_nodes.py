@@ -1,4 +1,4 @@
-"""What a training on several nodes asks for, what is refused, and its launcher with a stand-in for srun."""
+"""What a training on several nodes asks for and what is refused, and its run with stand-ins for SLURM's programs."""
 
 import os
 import shlex
@@ -15,7 +15,35 @@ from tests.training_fixtures import ROOT, Training
 
 pytest_plugins = ["tests.training_fixtures"]
 
-SRUN = """#!/bin/bash
+PROFILE = "workflow/profiles/slurm/config.yaml"
+
+SLURM = ("--profile=workflow/profiles/slurm", "--slurm-status-command=squeue", "--retries=0")
+FAST = ("--slurm-init-seconds-before-status-checks=1", "--seconds-between-status-checks=1")
+
+STAND_INS = {
+    "sinfo": "#!/bin/sh\n",
+    "scontrol": "#!/bin/sh\necho MinJobAge = 300 sec\n",
+    # The job is over before it is submitted, and squeue tells how it has ended.
+    "sbatch": f"""#!{sys.executable}
+import os, pathlib, subprocess, sys
+here = pathlib.Path(sys.argv[0]).parent
+script = sys.argv[-1].removeprefix("--wrap=")
+done = subprocess.run(["sh", "-c", script], env={{**os.environ, "SLURM_JOB_ID": "{os.getpid()}"}},
+                      stdout=(here / "job.log").open("w"), stderr=subprocess.STDOUT)
+(here / "state").write_text("FAILED" if done.returncode else "COMPLETED")
+print("{os.getpid()}")
+""",
+    "squeue": f"""#!/bin/sh\necho "{os.getpid()}|$(cat "${{0%/*}}/state")"\n""",
+    # An image's command runs outside of it.
+    "apptainer": """#!/bin/bash
+case $1 in --version) echo apptainer version 1.4.5; exit ;; inspect) exit ;; esac
+echo "$@" >> "${0%/*}/apptainer.log"
+while [[ $1 != *.sif ]]; do shift; done
+exec "${@:2}"
+""",
+}
+
+STAND_INS["srun"] = """#!/bin/bash
 for argument; do
     case $argument in
         --ntasks=*) tasks=${argument#*=}; shift ;;
@@ -27,7 +55,7 @@ for ((task = 0; task < tasks; task++)); do "$@" & started+=($!); done
 for one in "${started[@]}"; do wait "$one" || status=$?; done
 exit ${status:-0}
 """
-"""Starts so many of the command on this host, and ends as one that failed."""
+"""Programs that start what they are told to on this host; srun, as often as it is told to."""
 
 
 def test_one_node_changes_nothing() -> None:
@@ -73,31 +101,50 @@ def test_several_nodes_on_this_machine_are_refused_before_anything_starts(tmp_pa
     assert not (project.path / "results").exists()
 
 
-def test_how_many_nodes_there_are_makes_nothing_run_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("sinfo", "apptainer"):
-        stand_in(tmp_path / "bin" / name, "#!/bin/sh\n")
-    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
+@pytest.fixture
+def programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    for name, text in STAND_INS.items():
+        (folder / name).write_text(text)
+        (folder / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    return folder
+
+
+def test_a_training_on_two_nodes_runs_in_its_image_on_each_and_not_again_on_one(programs: Path, tmp_path: Path) -> None:
     project = Project.tiny(tmp_path / "project")
-    weights = "results/encoders/untrained/weights.safetensors"
-    assert project.snakemake(weights).returncode == 0
-    on_nodes = ("--executor", "slurm", "--jobs", "1", "--set-resources", "pretrain:nodes=2", "pretrain:gpu=2")
-    assert project.would_run(*on_nodes, "--", weights) == set()
+    for name in ("torch.sif", "faiss.sif"):
+        (project.path / "containers" / name).touch()
+    project.replace(PROFILE, "&training {cpus_per_task: 8}", "&training {cpus_per_task: 1, nodes: 2, gpu: 2}")
+    for rule in ("embed", "embed_shard", "linear_probe", "layer_probe", "voc_detection"):
+        project.replace(PROFILE, f"  {rule}: *training\n", "")
+    assert project.snakemake("results/datasets/numerals/train.h5").returncode == 0
+    weights = "results/encoders/teacher/weights.safetensors"
+    done = project.snakemake(*SLURM, *FAST, weights)
+    assert done.returncode == 0, done.stdout + (programs / "job.log").read_text()
+    log = (project.path / "logs/pretrain/teacher.log").read_text()
+    assert "steps" in log
+    calls = [line for line in (programs / "apptainer.log").read_text().splitlines() if "stages.training.launch" in line]
+    assert len(calls) == 2
+    assert calls[0] == calls[1]
+    assert f"--home {project.path} " in calls[0]
+    assert f" {project.path}/containers/torch.sif env PET_NNODES=2 " in calls[0]
+    assert project.would_run(weights) == set()
 
 
 @pytest.mark.parametrize(("options", "status"), [({}, 0), ({"learning_rate": 1e30}, 1)])
 def test_the_launcher_starts_one_training_on_all_nodes(
-    options: dict[str, float], status: int, small_splits: tuple[Path, Path], tmp_path: Path
+    options: dict[str, float], status: int, small_splits: tuple[Path, Path], programs: Path, tmp_path: Path
 ) -> None:
-    stand_in(tmp_path / "bin/srun", SRUN)
-    recipe = {"epochs": 1, "batch_size": 32, "warmup_epochs": 0, "learning_rate": 0.05}
-    training = Training(
-        tmp_path / "out", "pretrain", {"method": "supervised", "train": small_splits[0], **recipe, **options}
-    )
+    recipe = {"epochs": 1, "batch_size": 32, "warmup_epochs": 0, "learning_rate": 0.05, **options}
+    training = Training(tmp_path / "out", "pretrain", {"method": "supervised", "train": small_splits[0], **recipe})
     command = [sys.executable, "-m", "stages.training.launch", "2", "stages.pretrain", *training.argv]
     done = subprocess.run(
-        ["bash", "-c", f"{nodes.launcher(2, '')} OMP_NUM_THREADS=1 {shlex.join(command)}"],
+        ["bash", "-c", f"{nodes.launcher(2, '')} {shlex.join(command)}"],
         cwd=ROOT,
-        env={**os.environ, "PATH": f"{tmp_path / 'bin'}:{os.environ['PATH']}", "SLURM_JOB_ID": str(os.getpid())},
+        env={**os.environ, "SLURM_JOB_ID": str(os.getpid())},
         capture_output=True,
         text=True,
         timeout=300,
@@ -106,9 +153,3 @@ def test_the_launcher_starts_one_training_on_all_nodes(
     assert done.stderr.count("error: the loss is") == status
     assert training.weights.exists() == (status == 0)
     assert "Traceback" not in done.stderr
-
-
-def stand_in(program: Path, text: str) -> None:
-    program.parent.mkdir(parents=True, exist_ok=True)
-    program.write_text(text)
-    program.chmod(0o755)
