@@ -123,11 +123,14 @@ def read_options(options: Callable[..., T], arguments: argparse.Namespace) -> T:
     return options(**{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()})
 
 
-def run(main: Callable[[Sequence[str] | None], None]) -> None:
+def run(main: Callable[[Sequence[str] | None], None], first_to_fail: Callable[[], bool] = lambda: True) -> None:
     """Run a stage: a user's error ends in one line and status 1, ours in a traceback.
 
-    Of several processes that train together, the first to fail says why, and the others are silent.
     ``DISTILLERY_TRACEBACK=1`` shows the traceback of a user's error as well.
+
+    Args:
+        first_to_fail: called when the stage fails, whether no other of the processes that work together has failed
+            before: that one says why, and the others are silent.
     """
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -135,22 +138,12 @@ def run(main: Callable[[Sequence[str] | None], None]) -> None:
     try:
         main(None)
     except (UserError, OSError, RuntimeError) as error:
-        if not _first_to_fail():
+        if not first_to_fail():
             sys.exit(1)
         message = _message_of(error)
         if message is None or os.environ.get("DISTILLERY_TRACEBACK"):
             raise
         sys.exit(f"error: {' '.join(message.split())}")
-
-
-def _first_to_fail() -> bool:
-    """Whether no other of the processes that `stages.training.launch` has started has failed before."""
-    try:
-        if sign := os.environ.get("DISTILLERY_FAILED"):
-            Path(sign).touch(exist_ok=False)
-    except FileExistsError:
-        return False
-    return True
 
 
 def _message_of(error: Exception) -> str | None:

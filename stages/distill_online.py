@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from stages.command_line import add_plugin, parser_of, read_options, run
+from stages.training.failure import first_to_fail
 from stages.training.flags import add_training_arguments
 
 
@@ -82,4 +83,4 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    run(main)
+    run(main, first_to_fail)

@@ -51,7 +51,7 @@ def start() -> torch.device:
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         return gpus.device()
     number = gpus.usable(torch.cuda.device_count(), "PyTorch")
-    local, here = int(os.environ["LOCAL_RANK"]), int(os.environ["LOCAL_WORLD_SIZE"])
+    local, here = int(os.environ["LOCAL_RANK"]), count_here()
     if 0 < number < here:
         raise UserError(f"{here} processes were started on a machine with {number} GPUs; expected one a GPU at most")
     if number:
@@ -66,6 +66,11 @@ def start() -> torch.device:
 
 def count() -> int:
     return distributed.get_world_size() if distributed.is_initialized() else 1
+
+
+def count_here() -> int:
+    """How many of them are on this machine."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
 
 
 def rank() -> int:

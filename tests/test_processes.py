@@ -6,6 +6,7 @@ import logging
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterable
@@ -73,6 +74,7 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "synchronised teacher": ("simdis-off", {"teacher": "normed", "teacher_statistics": "batch"}),
 }
 """What comes out the same from one process and from two: every method, and what of it could go another way."""
+ON_MACHINES = ("compress-2q", "moco-v2", "synchronised swav")
 OWN_STATISTICS = {f"own {method}": (method, {"architecture": NORMED}) for method in ("compress-2q", "moco-v2")}
 """Without synchronised batch norms, two processes are two processes."""
 
@@ -123,24 +125,36 @@ def training_of(pack: Path, teachers: Path) -> Callable[..., Training]:
     return training
 
 
-def run_all(trainings: Iterable[Training], *launcher: str) -> None:
-    """Run the trainings one after the other in one go."""
+def run_all(trainings: Iterable[Training], processes: int = 1, machines: int = 1) -> None:
+    """Run the trainings one after the other in one go, by so many processes on all the machines."""
     trainings = list(trainings)
     calls = trainings[0].folder.parent / "calls.json"
     calls.parent.mkdir(parents=True, exist_ok=True)
     calls.write_text(json.dumps([[training.program, training.argv] for training in trainings]))
-    done = subprocess.run(
-        [sys.executable, *launcher, "-m", "tests.processes_program", str(calls)],
-        cwd=ROOT,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=300,
+    command = [sys.executable, "-m", "stages.training.launch", str(processes), "tests.processes_program", str(calls)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", **(meeting(machines) if machines > 1 else {})}
+    finished(
+        [
+            subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True)
+            for _ in range(machines)
+        ]
     )
-    assert done.returncode == 0, done.stderr
 
 
-TORCHRUN = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
+def meeting(machines: int) -> dict[str, str]:
+    """What tells launchers on this host that they are on so many machines."""
+    with socket.create_server(("localhost", 0)) as free:
+        port = free.getsockname()[1]
+    place = {"PET_RDZV_BACKEND": "c10d", "PET_RDZV_ENDPOINT": f"localhost:{port}", "PET_RDZV_ID": "test"}
+    return {"PET_NNODES": str(machines), **place}
+
+
+def finished(launchers: Iterable[subprocess.Popen[str]], status: int = 0) -> str:
+    """Wait for the launchers' end with this status; what they said on stderr."""
+    ends = [(launcher.communicate(timeout=300)[1], launcher.returncode) for launcher in launchers]
+    said = "".join(stderr for stderr, _ in ends)
+    assert {ended for _, ended in ends} == {status}, said
+    return said
 
 
 @pytest.fixture(scope="module")
@@ -148,7 +162,7 @@ def folder(training_of: Callable[..., Training], tmp_path_factory: pytest.TempPa
     """All cases run by one process, in ``one``, and by two, in ``two``."""
     folder = tmp_path_factory.mktemp("processes")
     run_all(training_of(folder / "one", case) for case in CASES)
-    run_all((training_of(folder / "two", case) for case in (*CASES, *OWN_STATISTICS)), *TORCHRUN)
+    run_all((training_of(folder / "two", case) for case in (*CASES, *OWN_STATISTICS)), processes=2)
     return folder
 
 
@@ -274,6 +288,67 @@ def test_an_error_of_all_processes_is_told_once(training_of: Callable[..., Train
     assert "error: the loss is " in stderr
     assert "Traceback" not in stderr
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+
+
+# Two machines are two launchers that meet; here both are on one host.
+
+
+@pytest.fixture(scope="module")
+def on_two_machines(
+    folder: Path, training_of: Callable[..., Training], tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """Some cases run by two machines with a process each."""
+    machines = tmp_path_factory.mktemp("machines")
+    run_all((training_of(machines / "two", case) for case in ON_MACHINES), processes=2, machines=2)
+    return machines / "two"
+
+
+@pytest.mark.parametrize("case", ON_MACHINES)
+def test_two_machines_end_with_the_state_of_one_process(case: str, folder: Path, on_two_machines: Path) -> None:
+    for rank in (0, 1):
+        assert_close(objective_of(on_two_machines / case, rank), objective_of(folder / "one" / case))
+
+
+@pytest.mark.parametrize("asked", [1, 2])
+def test_machines_of_which_some_are_asked_to_terminate_save_once_and_go_on(
+    asked: int, training_of: Callable[..., Training], tmp_path: Path
+) -> None:
+    training = training_of(tmp_path, "regression", epochs=20, checkpoint_seconds=0)
+    training = dataclasses.replace(training, processes=2)
+    launchers = start_on_two_machines(training)
+    training.wait_for(3, launchers[0])
+    for launcher in launchers[:asked]:
+        launcher.send_signal(signal.SIGTERM)
+    said = finished(launchers, 128 + signal.SIGTERM)
+    step = step_of(training.checkpoint)
+    assert 3 <= step < 60
+    assert said.count(f"asked to terminate: saved at step {step} of 60, run again to go on") == 1
+    assert "Traceback" not in said
+    assert [path.name for path in training.folder.rglob("*") if path.is_file()] == ["checkpoint.pt"]
+
+    assert f"going on at step {step} of 60" in finished(start_on_two_machines(training))
+    assert len(training.losses()) == 1 + 20
+
+
+def test_an_error_of_all_machines_is_told_once(training_of: Callable[..., Training], tmp_path: Path) -> None:
+    training = dataclasses.replace(training_of(tmp_path, "supervised", learning_rate=1e30), processes=2)
+    said = finished(start_on_two_machines(training), 1)
+    assert said.count("error: the loss is ") == 1
+    assert "Traceback" not in said
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+
+
+def test_machines_that_do_not_meet_say_where(training_of: Callable[..., Training], tmp_path: Path) -> None:
+    training, alone = training_of(tmp_path, "supervised"), {**meeting(2), "PET_RDZV_CONF": "join_timeout=1"}
+    said = finished([training.start(**alone)], 1)
+    assert said.count("error: ") == 1
+    assert f"does not meet this one at {alone['PET_RDZV_ENDPOINT']}" in said
+    assert "Traceback" not in said
+
+
+def start_on_two_machines(training: Training) -> list[subprocess.Popen[str]]:
+    common = meeting(2)
+    return [training.start(**common) for _ in range(2)]
 
 
 # What needs no second process.

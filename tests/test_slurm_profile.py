@@ -77,11 +77,25 @@ def test_a_rule_for_a_gpu_asks_for_one_of_the_sites_model(project: Project) -> N
     ]
 
 
-def test_a_rule_on_two_nodes_asks_for_both_and_all_their_gpus(project: Project) -> None:
+@pytest.mark.parametrize(
+    ("gpus", "asked"),
+    [
+        ("gpu: 8", " --gres=gpu:4 --gpus=8"),
+        ("gpu: 8, gpu_model: a100", " --gres=gpu:a100:4 --gpus=a100:8"),
+        ("gpu: 0", ""),
+    ],
+)
+def test_a_training_on_two_nodes_asks_for_both_and_as_many_gpus_of_each(
+    gpus: str, asked: str, project: Project
+) -> None:
     pack(project)
-    project.replace(PROFILE, "&training {cpus_per_task: 8}", "&training {cpus_per_task: 64, nodes: 2, gpu: 8}")
+    project.replace(
+        PROFILE, "pretrain: &training {cpus_per_task: 8}", f"pretrain: {{cpus_per_task: 64, nodes: 2, {gpus}}}"
+    )
+    project.replace(PROFILE, "distill: *training", "distill: &training {cpus_per_task: 8}")
     assert submitted(project, "results/encoders/teacher/weights.safetensors") == [
-        f"{COMMON}pretrain_wildcards_teacher -p gpu -t 1440 --mem 16000 --nodes=2 --requeue --cpus-per-task=64 --gpus=8"
+        f"{COMMON}pretrain_wildcards_teacher -p gpu -t 1440 --mem 16000 --nodes=2 --requeue --ntasks=2"
+        f" --cpus-per-task=64{asked}"
     ]
 
 
@@ -90,6 +104,7 @@ REFUSALS = {
     "no partition, and no default": ("partition", "no slurm_partition under default-resources"),
     "a folder that is not there": ("bind", "--bind /missing: /missing is not there"),
     "a GPU that is too old": ("model", "gpu_model v100 is older than the pinned PyTorch supports"),
+    "several nodes for a rule that uses one": ("nodes", "knn:nodes=2: only jobs of pretrain, distill, distill_online"),
 }
 
 
@@ -104,6 +119,8 @@ def test_what_cannot_work_is_refused_in_one_line_before_anything_is_submitted(
         (tmp_path / "bin/sinfo").write_text("#!/bin/sh\necho gpu; echo cpu\n")
     elif fault == "bind":
         project.replace(PROFILE, '# apptainer-args: "--bind=/scratch', 'apptainer-args: "--bind=/missing')
+    elif fault == "nodes":
+        project.replace(PROFILE, "set-resources:", "set-resources:\n  knn: {nodes: 2}")
     else:
         (tmp_path / "bin/sinfo").write_text("#!/bin/sh\necho 'gpu*'\n")
         project.replace(PROFILE, "&training {", "&training {gpu_model: v100, ")

@@ -87,13 +87,13 @@ class Training:
         """The history less its timings: epoch, loss and learning rate as they are written."""
         return [row.split(",")[:3] for row in self.history.read_text().splitlines()]
 
-    def start(self) -> subprocess.Popen[str]:
+    def start(self, **environment: str) -> subprocess.Popen[str]:
         """Start the program itself, as the workflow does, in a process group of its own."""
         launch = ["stages.training.launch", str(self.processes), f"stages.{self.program}"]
         return subprocess.Popen(
             [sys.executable, "-m", *launch, *self.argv],
             cwd=ROOT,
-            env={**os.environ, "OMP_NUM_THREADS": "1"},
+            env={**os.environ, "OMP_NUM_THREADS": "1", **environment},
             stderr=subprocess.PIPE,
             text=True,
             start_new_session=True,
@@ -108,12 +108,13 @@ class Training:
     def interrupted(self, after_step: int, signum: signal.Signals, *, whole_group: bool = False) -> tuple[int, str]:
         """Run the program and signal it once a checkpoint of ``after_step`` or later is there."""
         with self.start() as process:
-            self._wait_for(after_step, process)
+            self.wait_for(after_step, process)
             (os.killpg if whole_group else os.kill)(process.pid, signum)
             _, stderr = process.communicate(timeout=120)
         return process.returncode, stderr
 
-    def _wait_for(self, step: int, process: subprocess.Popen[str]) -> None:
+    def wait_for(self, step: int, process: subprocess.Popen[str]) -> None:
+        """Wait until the program has saved its state at ``step`` or later."""
         deadline = time.monotonic() + 120
         while process.poll() is None and time.monotonic() < deadline:
             if self.checkpoint.exists() and step_of(self.checkpoint) >= step:

@@ -134,7 +134,7 @@ def stream(
 ) -> Iterator[Batch]:
     """All batches from the step ``first`` to the end of training, read by ``workers`` processes ahead of time.
 
-    Several training processes share these, and each reads its own part of a batch.
+    The training processes of a machine share these, and each reads its own part of a batch.
 
     Args:
         rows: the images to train on, by default all.
@@ -158,7 +158,7 @@ def reading(
     yield from DataLoader(
         samples,
         batch_sampler=Positions(rows, recipe, seed, first),
-        num_workers=math.ceil(workers / processes.count()),
+        num_workers=math.ceil(workers / processes.count_here()),
         collate_fn=collate,
         pin_memory=torch.cuda.is_available(),
         worker_init_fn=leave_termination_to_the_run,

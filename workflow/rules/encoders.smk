@@ -39,8 +39,9 @@ rule pretrain:
     wildcard_constraints:
         encoder=any_of(experiment.pretrained),
     container:
-        get_container("torch")
+        get_container("torch") if on_one_node("pretrain") else None
     resources:
+        **get_node_resources("pretrain"),
         gpu=1,
         mem_mb=scaled(16000),
         runtime=scaled(1440),
@@ -51,7 +52,8 @@ rule pretrain:
         image=get_image("torch"),
         checkpoints="results/checkpoints/{encoder}",
     shell:
-        "OMP_NUM_THREADS={threads} python -m stages.training.launch {resources.gpu} stages.pretrain"
+        "{resources.launcher} OMP_NUM_THREADS={threads}"
+        " python -m stages.training.launch {resources.gpu} stages.pretrain"
         " {params.options} --name {wildcards.encoder} --train {input.train[0]}"
         " --workers $(({resources.cpus_per_task} - 1))"
         " --weights {output.weights[0]} --heads {output.heads[0]} --history {output.history}"
@@ -72,8 +74,9 @@ rule distill:
     wildcard_constraints:
         encoder=any_of(experiment.distilled),
     container:
-        get_container("torch")
+        get_container("torch") if on_one_node("distill") else None
     resources:
+        **get_node_resources("distill"),
         gpu=1,
         mem_mb=scaled(16000),
         runtime=scaled(1440),
@@ -85,7 +88,8 @@ rule distill:
         image=get_image("torch"),
         checkpoints="results/checkpoints/{encoder}",
     shell:
-        "OMP_NUM_THREADS={threads} python -m stages.training.launch {resources.gpu} stages.distill"
+        "{resources.launcher} OMP_NUM_THREADS={threads}"
+        " python -m stages.training.launch {resources.gpu} stages.distill"
         " {params.options} --name {wildcards.encoder} --train {input.train[0]} {params.teacher}"
         " --workers $(({resources.cpus_per_task} - 1))"
         " --weights {output.weights[0]} --heads {output.heads[0]} --history {output.history}"
@@ -110,8 +114,9 @@ rule distill_online:
         # Asked for a teacher's file, Snakemake tries the teacher's name here, and checks no more than how it begins.
         encoder=rf"({any_of(experiment.online)})(?!--teacher$)",
     container:
-        get_container("torch")
+        get_container("torch") if on_one_node("distill_online") else None
     resources:
+        **get_node_resources("distill_online"),
         gpu=1,
         mem_mb=scaled(16000),
         runtime=scaled(1440),
@@ -123,7 +128,8 @@ rule distill_online:
         image=get_image("torch"),
         checkpoints="results/checkpoints/{encoder}",
     shell:
-        "OMP_NUM_THREADS={threads} python -m stages.training.launch {resources.gpu} stages.distill_online"
+        "{resources.launcher} OMP_NUM_THREADS={threads}"
+        " python -m stages.training.launch {resources.gpu} stages.distill_online"
         " {params.options} --name {wildcards.encoder} --train {input.train[0]}"
         " --teacher-name {wildcards.encoder}--teacher --teacher-architecture {params.teacher}"
         " --workers $(({resources.cpus_per_task} - 1))"

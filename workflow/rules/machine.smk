@@ -5,7 +5,7 @@ from pathlib import Path
 
 from snakemake.settings.types import DeploymentMethod
 
-from experiment import machine, slurm
+from experiment import machine, nodes, slurm
 
 
 def scaled(amount):
@@ -25,6 +25,25 @@ def get_site(resource):
     return {str(resources[resource].raw) for resources in given if resource in resources}
 
 
+def get_asked(rule):
+    """What the profile and the command line say of the resources of a rule's jobs, by name."""
+    settings = workflow.resource_settings
+    given = {**settings._parsed_default_resources, **settings._parsed_overwrite_resources.get(rule, {})}
+    return {name: str(resource.raw) for name, resource in given.items()}
+
+
+def get_node_resources(rule):
+    """What a training's job asks for, and how its command begins, which depends on how many nodes it takes."""
+    arguments = workflow.deployment_settings.apptainer_args
+    inside = nodes.in_container(get_container("torch"), arguments) if in_containers else ""
+    return nodes.resources(rule, get_asked(rule), inside)
+
+
+def on_one_node(rule):
+    """Whether a training's job takes one node; a job of several starts its container itself, on each."""
+    return nodes.count(rule, get_asked(rule)) == 1
+
+
 def get_half_precision():
     return [
         name for name, each in experiment.encoders.items() if getattr(each, "options", {}).get("precision") == "half"
@@ -37,6 +56,9 @@ def check_site():
         machine.check_binds(workflow.deployment_settings.apptainer_args)
         if not workflow.output_settings.dryrun:
             images.check({get_container(name): get_image(name) for name in ("torch", "faiss")})
+    rules = ("default-resources", *workflow.resource_settings._parsed_overwrite_resources)
+    asked = {rule: get_asked(rule) for rule in rules}
+    nodes.check(asked, is_local=is_local, image=get_container("torch") if in_containers else None)
     if not is_local:
         slurm.check_partitions(get_site("slurm_partition"), slurm.partitions())
         slurm.check_gpu_models(get_site("gpu_model"), slurm.gpu_models(), get_half_precision())
