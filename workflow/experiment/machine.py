@@ -33,6 +33,11 @@ def gpus(environment: Mapping[str, str]) -> list[str]:
     return there if allowed is None else [each.strip() for each in allowed.split(",") if each.strip()][: len(there)]
 
 
+def share_gpus(environment: MutableMapping[str, str]) -> None:
+    """Tell jobs of which GPUs each takes its own."""
+    environment["DISTILLERY_GPUS"] = ",".join(gpus(environment))
+
+
 def set_caches(environment: MutableMapping[str, str], folder: Path) -> None:
     """Keep caches in ``folder``, but for those that are somewhere of the user's choice already."""
     for variable, name in CACHES.items():

@@ -28,7 +28,8 @@ rule layer_probe:
         image=get_image("torch"),
         checkpoints="results/checkpoints/{encoder}--{dataset}--{evaluation}",
     shell:
-        "OMP_NUM_THREADS={threads} python -m stages.layer_probe {params.options} --name {wildcards.evaluation}"
+        "OMP_NUM_THREADS={threads} python -m stages.lease {resources.gpu}"
+        " python -m stages.layer_probe {params.options} --name {wildcards.evaluation}"
         " --weights {input.weights[0]} --train {input.train[0]} --val {input.val[0]}"
         " --augmentation {params.augmentation} --workers $(({resources.cpus_per_task} - 1))"
         " --metrics {output.metrics} --checkpoints {params.checkpoints} --checkpoint-key {params.code} > {log} 2>&1"
@@ -57,7 +58,8 @@ rule cost:
         code=get_cost_code,
         image=get_image("torch"),
     shell:
-        "OMP_NUM_THREADS={threads} python -m stages.cost {params.options} --name {wildcards.evaluation}"
+        "OMP_NUM_THREADS={threads} python -m stages.lease {resources.gpu}"
+        " python -m stages.cost {params.options} --name {wildcards.evaluation}"
         " {params.networks} --dataset {wildcards.dataset} --metrics {output.metrics} > {log} 2>&1"
 
 
@@ -87,7 +89,8 @@ rule voc_detection:
         image=get_image("torch"),
         checkpoints="results/checkpoints/{encoder}--{dataset}--{evaluation}",
     shell:
-        "OMP_NUM_THREADS={threads} python -m stages.voc_detection {params.options} --name {wildcards.evaluation}"
+        "OMP_NUM_THREADS={threads} python -m stages.lease {resources.gpu}"
+        " python -m stages.voc_detection {params.options} --name {wildcards.evaluation}"
         " --weights {input.weights[0]} --train {input.train[0]} --val {input.val[0]}"
         " --workers $(({resources.cpus_per_task} - 1)) --metrics {output.metrics}"
         " --checkpoints {params.checkpoints} --checkpoint-key {params.code} > {log} 2>&1"

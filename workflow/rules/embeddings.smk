@@ -29,7 +29,8 @@ rule embed:
         code=lambda wildcards: get_backbone_code(wildcards, "embed"),
         image=get_image("torch"),
     shell:
-        "OMP_NUM_THREADS={threads} python -m stages.embed --weights {input.weights[0]}"
+        "OMP_NUM_THREADS={threads} python -m stages.lease {resources.gpu}"
+        " python -m stages.embed --weights {input.weights[0]}"
         " --augmentation {params.augmentation} --workers $(({resources.cpus_per_task} - 1)) {params.shard}"
         " --images {input.train[0]} {input.val[0]} --embeddings {output.train[0]} {output.val[0]} > {log} 2>&1"
 

@@ -53,6 +53,7 @@ rule pretrain:
         checkpoints="results/checkpoints/{encoder}",
     shell:
         "{resources.launcher} OMP_NUM_THREADS={threads}"
+        " python -m stages.lease {resources.gpu}"
         " python -m stages.training.launch {resources.gpu} stages.pretrain"
         " {params.options} --name {wildcards.encoder} --train {input.train[0]}"
         " --workers $(({resources.cpus_per_task} - 1))"
@@ -89,6 +90,7 @@ rule distill:
         checkpoints="results/checkpoints/{encoder}",
     shell:
         "{resources.launcher} OMP_NUM_THREADS={threads}"
+        " python -m stages.lease {resources.gpu}"
         " python -m stages.training.launch {resources.gpu} stages.distill"
         " {params.options} --name {wildcards.encoder} --train {input.train[0]} {params.teacher}"
         " --workers $(({resources.cpus_per_task} - 1))"
@@ -129,6 +131,7 @@ rule distill_online:
         checkpoints="results/checkpoints/{encoder}",
     shell:
         "{resources.launcher} OMP_NUM_THREADS={threads}"
+        " python -m stages.lease {resources.gpu}"
         " python -m stages.training.launch {resources.gpu} stages.distill_online"
         " {params.options} --name {wildcards.encoder} --train {input.train[0]}"
         " --teacher-name {wildcards.encoder}--teacher --teacher-architecture {params.teacher}"

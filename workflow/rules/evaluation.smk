@@ -26,7 +26,8 @@ rule knn:
         code=source.fingerprint("stages.knn"),
         image=get_image("faiss"),
     shell:
-        "OMP_NUM_THREADS={threads} python -m stages.knn {params.options} {params.subsets}"
+        "OMP_NUM_THREADS={threads} python -m stages.lease {resources.gpu}"
+        " python -m stages.knn {params.options} {params.subsets}"
         " --name {wildcards.evaluation}"
         " --train {input.train[0]} --val {input.val[0]} --metrics {output.metrics} > {log} 2>&1"
 
@@ -56,7 +57,8 @@ rule linear_probe:
         image=get_image("torch"),
         checkpoints="results/checkpoints/{encoder}--{dataset}--{evaluation}",
     shell:
-        "OMP_NUM_THREADS={threads} python -m stages.linear_probe {params.options} {params.files}"
+        "OMP_NUM_THREADS={threads} python -m stages.lease {resources.gpu}"
+        " python -m stages.linear_probe {params.options} {params.files}"
         " --name {wildcards.evaluation} --workers $(({resources.cpus_per_task} - 1))"
         " --train {input.train[0]} --val {input.val[0]} --metrics {output.metrics}"
         " --checkpoints {params.checkpoints} --checkpoint-key {params.code} > {log} 2>&1"
@@ -135,7 +137,8 @@ rule cluster:
         code=source.fingerprint("stages.cluster"),
         image=get_image("faiss"),
     shell:
-        "OMP_NUM_THREADS={threads} python -m stages.cluster {params.options}"
+        "OMP_NUM_THREADS={threads} python -m stages.lease {resources.gpu}"
+        " python -m stages.cluster {params.options}"
         " --train {input.train[0]} --val {input.val[0]} --assignments {output.assignments[0]} > {log} 2>&1"
 
 
@@ -160,7 +163,8 @@ rule cluster_teacher:
         code=source.fingerprint("stages.cluster"),
         image=get_image("faiss"),
     shell:
-        "OMP_NUM_THREADS={threads} python -m stages.cluster --clusters {wildcards.clusters}"
+        "OMP_NUM_THREADS={threads} python -m stages.lease {resources.gpu}"
+        " python -m stages.cluster --clusters {wildcards.clusters}"
         " --train {input.train[0]} --assignments {output.assignments[0]} > {log} 2>&1"
 
 
@@ -212,7 +216,8 @@ rule canary:
         code=source.fingerprint("stages.canary"),
         image=get_image("faiss"),
     shell:
-        "OMP_NUM_THREADS={threads} python -m stages.canary --tolerance {params.tolerance}"
+        "OMP_NUM_THREADS={threads} python -m stages.lease {resources.gpu}"
+        " python -m stages.canary --tolerance {params.tolerance}"
         " --train {input.train[0]} --val {input.val[0]} --metrics {output.metrics} > {log} 2>&1"
 
 

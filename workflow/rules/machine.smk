@@ -79,8 +79,8 @@ if in_containers:
     workflow.deployment_settings.apptainer_args = machine.container_arguments(
         workflow.deployment_settings.apptainer_args, os.environ, get_data_folders()
     )
-# Jobs that want a GPU take turns, each with GPUs of its own (`stages.lease`); where there is none they run on the CPU, as
-# many at once as there are cores.
+# Jobs that want a GPU take turns, each with GPUs of its own (`stages.lease`); where there is none they run on the CPU,
+# as many at once as there are cores.
 if workflow.is_main_process and is_local and machine.gpus(os.environ):
     workflow.register_resource("gpu", len(machine.gpus(os.environ)))
-    os.environ["DISTILLERY_GPUS"] = ",".join(machine.gpus(os.environ))
+    machine.share_gpus(os.environ)
