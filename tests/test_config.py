@@ -396,6 +396,26 @@ REFUSALS = {
         ["train_fraction", "a number", "'half'"],
     ),
     "an unknown option of a method": ("methods/compress-1q", {"momentum": 0.9}, ["methods.compress-1q", "'momentum'"]),
+    "options of a method that is misspelt": (
+        "methods/compres-1q",
+        {"queue_length": 64},
+        ["methods.compres-1q: unknown method 'compres-1q', did you mean 'compress-1q'"],
+    ),
+    "an unused variant of an unknown method": (
+        "methods/hot",
+        {"method": "compress-7q"},
+        ["methods.hot.method: unknown method 'compress-7q', did you mean 'compress-"],
+    ),
+    "an unknown option of an unused method": (
+        "methods/pkt",
+        {"queue_lenght": 3},
+        ["methods.pkt: unknown key 'queue_lenght'"],
+    ),
+    "a wrong value of an unused method": (
+        "methods/seed",
+        {"queue_length": "a lot"},
+        ["methods.seed.queue_length: expected a whole number, got 'a lot'"],
+    ),
     "a value of the wrong type": (
         "encoders/teacher/epochs",
         "many",

@@ -168,6 +168,8 @@ class Experiment:
             name: self._without_teacher(name, entry) for name, entry in config["encoders"].items()
         }
         methods = {name: dict(entry) for name, entry in config.get("methods", {}).items()}
+        for name in methods:
+            _check_method(name, methods)
         groups = [(f"students[{number}]", group) for number, group in enumerate(config.get("students", []))]
         known = {*self.encoders, *(name for _, group in groups for name in _all_names_of(group, methods))}
         for where, group in groups:
@@ -315,8 +317,6 @@ class Experiment:
             _check_architecture(f"{where}.architectures", architecture)
         for label in group["methods"]:
             require(f"{where}.methods", "method", label, [*source.plugins("stages.distillation"), *methods])
-            method = _method_of(label, methods)
-            require(f"methods.{label}.method", "method", method, source.plugins("stages.distillation"))
         online = _is_online(where, group, methods)
         for teacher in group["teachers"]:
             if online:
@@ -327,7 +327,7 @@ class Experiment:
         for name, (teacher, architecture, label, seed) in _names_of(group).items():
             method = _method_of(label, methods)
             module = source.plugin_module("stages.distillation", method)
-            variant = {key: value for key, value in methods.get(label, {}).items() if key != "method"}
+            variant = _variant_options(label, methods)
             shared = _given(f"{where}.options", module, group.get("options", {}))
             options = _options(f"methods.{label}", module, {**shared, **variant})
             dataset = group["dataset"]
@@ -478,6 +478,19 @@ def _trains_teacher(label: str, methods: Methods) -> bool:
 def _method_of(label: str, methods: Methods) -> str:
     """The method that a name in the config stands for: that of which it is a variant, or its own."""
     return str(methods.get(label, {}).get("method", label))
+
+
+def _variant_options(label: str, methods: Methods) -> dict[str, Any]:
+    """The options that the config gives a method or variant of its own."""
+    return {key: value for key, value in methods.get(label, {}).items() if key != "method"}
+
+
+def _check_method(label: str, methods: Methods) -> None:
+    """Refuse a wrong entry of the config's methods, whether or not a group uses it: a slip may be why none does."""
+    known, method = source.plugins("stages.distillation"), _method_of(label, methods)
+    where = f"methods.{label}.method" if "method" in methods[label] else f"methods.{label}"
+    require(where, "method", method, known)
+    _given(f"methods.{label}", source.plugin_module("stages.distillation", method), _variant_options(label, methods))
 
 
 def _all_names_of(group: Mapping[str, Any], methods: Methods) -> Iterable[str]:
