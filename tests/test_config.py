@@ -1,6 +1,7 @@
 """The config: what it spells out, and how it refuses."""
 
 import copy
+import re
 import shlex
 from pathlib import Path
 from typing import Any
@@ -421,6 +422,11 @@ REFUSALS = {
         "many",
         ["encoders.teacher.epochs", "a whole number", "'many'"],
     ),
+    "a number that YAML reads as text": (
+        "encoders/teacher/learning_rate",
+        yaml.safe_load("1e-4"),
+        ["encoders.teacher.learning_rate: expected a number, got '1e-4', which YAML reads as text: write 1.0e-04"],
+    ),
     "a choice that does not exist": ("encoders/teacher/schedule", "linear", ["one of step, cosine", "'linear'"]),
     "a missing key": ("encoders/teacher/architecture", None, ["encoders.teacher", "'architecture' is missing"]),
     "an unknown pretraining method": ("encoders/teacher/pretrain", "simclrr", ["did you mean 'simclr'"]),
@@ -506,6 +512,15 @@ def test_a_wrong_config_is_refused_in_one_line(case: str) -> None:
     assert "\n" not in str(refusal.value)
     for word in words:
         assert word in str(refusal.value)
+
+
+@pytest.mark.parametrize("text", ["1e-4", "1e3", "2.5e10", "-3E-2", ".5e3"])
+def test_a_number_that_yaml_reads_as_text_is_shown_as_it_is_to_be_written(text: str) -> None:
+    value = yaml.safe_load(text)
+    with pytest.raises(ConfigError, match="which YAML reads as text: write ") as refusal:
+        Experiment(edited("encoders/teacher/learning_rate", value))
+    (written,) = re.findall(r"write (\S+)", str(refusal.value))
+    assert yaml.safe_load(written) == float(text)
 
 
 def test_a_circle_of_teachers_cannot_be_written_down() -> None:

@@ -2,6 +2,7 @@
 
 import fnmatch
 import json
+import math
 import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -561,8 +562,22 @@ def _given(where: str, module: str, values: Mapping[str, Any], fixed: Iterable[s
         if key not in known:
             raise ConfigError(f"{where}: {unknown('key', key, [*known, *fixed])}")
         if not known[key].accepts(value):
-            raise ConfigError(f"{where}.{key}: expected {known[key].expected}, got {value!r} ({known[key].help})")
+            hint = _number_hint(known[key], value)
+            raise ConfigError(
+                f"{where}.{key}: expected {known[key].expected}, got {value!r}{hint} ({known[key].help})"
+            )
     return dict(values)
+
+
+def _number_hint(option: source.Option, value: Any) -> str:
+    """How to write a number that YAML 1.1 takes for text, for want of a point or of the exponent's sign."""
+    try:
+        number = float(value) if isinstance(value, str) else math.nan
+    except ValueError:
+        return ""
+    digits, exponent, power = f"{number:e}".partition("e")
+    fits = math.isfinite(number) and option.accepts(number)
+    return f", which YAML reads as text: write {float(digits)}{exponent}{power}" if fits else ""
 
 
 def _check_architecture(where: str, name: str) -> None:
