@@ -468,7 +468,16 @@ REFUSALS = {
     ),
     "an unknown teacher": ("students/0/teachers", ["techer"], ["students[0].teachers", "did you mean 'teacher'"]),
     "a picture of nothing": ("cluster_pictures", ["nobody"], ["cluster_pictures", "'nobody'"]),
-    "a name with a slash": ("encoders/a\\b", {"pretrain": "simclr"}, ["encoders"]),
+    "an encoder's name with a backslash": (
+        "encoders/a\\b",
+        {"pretrain": "simclr", "architecture": "resnet18", "dataset": "digits"},
+        ["encoders: 'a\\\\b' does not match", "(letters, digits, underscores and single dashes)"],
+    ),
+    "a dataset's name with a dash": (
+        "datasets/my-photos",
+        CONFIG["datasets"]["digits"],
+        ["datasets: 'my-photos' does not match", "(letters, digits and underscores)"],
+    ),
     "a text for a list": ("students/0/methods", "compress-1q", ["students.0.methods", "not of type 'array'"]),
 }
 
