@@ -215,10 +215,15 @@ TABLE_REFUSALS = {
         {"evaluation": "kn"},
         ["tables.mine.columns.CA", "unknown evaluation 'kn', did you mean 'knn'"],
     ),
-    "a column where nothing is measured": (
+    "no column of an evaluation": (
+        "columns",
+        {"CA": {"evaluation": "kn"}},
+        ["tables.mine.columns.CA.evaluation: unknown evaluation 'kn', did you mean 'knn'"],
+    ),
+    "a column of no dataset": (
         "columns/CA",
-        {"evaluation": "knn", "dataset": "mnist"},
-        ["tables.mine.columns.CA: none of its cells is measured"],
+        {"evaluation": "knn", "dataset": "digit"},
+        ["tables.mine.columns.CA.dataset: unknown dataset 'digit', did you mean 'digits'"],
     ),
     "an unknown key of a column": ("columns/CA", {"evaluatio": "knn"}, ["tables.mine.columns.CA", "'evaluation'"]),
     "an unknown paper": ("reported", "compres/table-1", ["tables.mine.reported", "did you mean 'compress'"]),
@@ -264,6 +269,12 @@ def test_a_wrong_figure_is_refused_in_one_line(case: str) -> None:
     assert "\n" not in str(refusal.value)
 
 
+def test_a_column_where_nothing_is_measured_is_refused() -> None:
+    config = edited("datasets/others", CONFIG["datasets"]["digits"], TABLED)
+    with pytest.raises(ConfigError, match=r"tables\.mine\.columns\.CA: none of its cells is measured"):
+        Experiment(edited("tables/mine/columns/CA", {"evaluation": "knn", "dataset": "others"}, config))
+
+
 CLAIM = {"text": "Ours is better", "table": "mine", "better": "Ours", "worse": ["Teacher", 0.5]}
 
 
@@ -276,8 +287,8 @@ CLAIM_REFUSALS = {
     "an unknown table": ("table", "min", "claims[0].table: unknown table 'min', did you mean 'mine'"),
     "an unknown better row": ("better", "Our", "claims[0].better: unknown row 'Our', did you mean 'Ours'"),
     "an unknown worse row": ("worse", ["Ours", "0.6"], "claims[0].worse: unknown row '0.6', did you mean '0.5'"),
-    "a margin in words": ("margin", "small", "claims.0.margin: 'small' is not of type 'number' (by more than how"),
-    "an unknown key": ("note", "x", "claims.0: unknown key 'note'"),
+    "a margin in words": ("margin", "small", "claims[0].margin: 'small' is not of type 'number' (by more than how"),
+    "an unknown key": ("note", "x", "claims[0]: unknown key 'note'"),
 }
 
 
@@ -350,7 +361,7 @@ REFUSALS = {
     ),
     "neither way": ("encoders/teacher/pretrain", None, ["encoders.teacher: expected one of the keys"]),
     "an unknown key": ("datasetz", {}, ["datasetz", "did you mean 'datasets'"]),
-    "an unknown key of a group": ("students/0/archs", ["resnet18"], ["students.0", "'archs'"]),
+    "an unknown key of a group": ("students/0/archs", ["resnet18"], ["students[0]", "'archs'"]),
     "an unknown key of an encoder": (
         "encoders/teacher/temprature",
         0.1,
@@ -478,7 +489,7 @@ REFUSALS = {
         CONFIG["datasets"]["digits"],
         ["datasets: 'my-photos' does not match", "(letters, digits and underscores)"],
     ),
-    "a text for a list": ("students/0/methods", "compress-1q", ["students.0.methods", "not of type 'array'"]),
+    "a text for a list": ("students/0/methods", "compress-1q", ["students[0].methods", "not of type 'array'"]),
 }
 
 
@@ -490,6 +501,28 @@ def test_several_labels_an_image_and_another_datasets_clusters_are_refused() -> 
     other = edited("datasets/other", CONFIG["datasets"]["digits"])
     with pytest.raises(ConfigError, match="cluster_pictures: teacher has no clusters on digits"):
         Experiment(edited("evaluations/cluster-alignment", {"datasets": ["other"]}, other))
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("students:", "students: is empty; fill it in, or take the key out"),
+        ("students: [{teachers:}]", "students[0].teachers: is empty; fill it in, or take the key out"),
+    ],
+)
+def test_what_is_all_commented_out_is_to_be_taken_out(text: str, expected: str) -> None:
+    group = {"dataset": "digits", "architectures": ["resnet18"], "methods": ["pkt"]}
+    found = yaml.safe_load(text)
+    found["students"] = found["students"] and [{**group, **found["students"][0]}]
+    with pytest.raises(ConfigError, match=f"^{re.escape(expected)}$"):
+        Experiment({**CONFIG, **found})
+
+
+def test_what_is_known_is_told_once() -> None:
+    """compress-1q is a method and a key of the config's methods."""
+    with pytest.raises(ConfigError, match="unknown method") as refusal:
+        Experiment(edited("students/0/methods", ["nothing"]))
+    assert str(refusal.value).count("compress-1q") == 1
 
 
 @pytest.mark.parametrize("second", [{"teacher": "live"}, {"options": {"epochs": 3}}, {"augmentation": "crop-flip"}])

@@ -594,7 +594,10 @@ def _check_schema(config: Mapping[str, Any]) -> None:
 
 
 def _schema_message(error: Any) -> str:
-    where = ".".join(map(str, error.absolute_path)) or "the config"
+    places = (f"[{place}]" if isinstance(place, int) else f".{place}" for place in error.absolute_path)
+    where = "".join(places).removeprefix(".") or "the config"
+    if error.instance is None and error.validator == "type":
+        return f"{where}: is empty; fill it in, or take the key out"
     if error.validator == "additionalProperties":
         known = error.schema["properties"]
         odd = next(key for key in error.instance if key not in known)
