@@ -330,7 +330,7 @@ class Experiment:
             module = source.plugin_module("stages.distillation", method)
             variant = _variant_options(label, methods)
             shared = _given(f"{where}.options", module, group.get("options", {}))
-            options = _options(f"methods.{label}", module, {**shared, **variant})
+            options = _options(f"{where}: {label}", module, {**shared, **variant})
             dataset = group["dataset"]
             require(f"{where}.dataset", "dataset", dataset, self.datasets)
             if online:
@@ -552,7 +552,10 @@ def _options(where: str, module: str, entry: Mapping[str, Any], fixed: Iterable[
     for option in known.values():
         if option.required and option.name not in given:
             raise ConfigError(f"{where}: the key {option.name!r} is missing ({option.help})")
-    return {name: given.get(name, option.default) for name, option in known.items()}
+    values = {name: given.get(name, option.default) for name, option in known.items()}
+    if refusal := source.refusal(module, values):
+        raise ConfigError(f"{where}: {refusal}")
+    return values
 
 
 def _given(where: str, module: str, values: Mapping[str, Any], fixed: Iterable[str] = ()) -> dict[str, Any]:
@@ -563,9 +566,7 @@ def _given(where: str, module: str, values: Mapping[str, Any], fixed: Iterable[s
             raise ConfigError(f"{where}: {unknown('key', key, [*known, *fixed])}")
         if not known[key].accepts(value):
             hint = _number_hint(known[key], value)
-            raise ConfigError(
-                f"{where}.{key}: expected {known[key].expected}, got {value!r}{hint} ({known[key].help})"
-            )
+            raise ConfigError(f"{where}.{key}: expected {known[key].expected}, got {value!r}{hint} ({known[key].help})")
     return dict(values)
 
 
