@@ -119,7 +119,8 @@ class _Resolver:
     """Finds the measurements that a row and a column name."""
 
     def __init__(self, experiment: "Experiment") -> None:
-        self.evaluations, self.known_datasets = experiment.evaluations, experiment.datasets
+        self.evaluations = experiment.evaluations
+        self.known = {"evaluation": list(experiment.evaluations), "dataset": list(experiment.datasets)}
         self.datasets = {name: encoder.dataset for name, encoder in experiment.encoders.items()}
         self.measured = {(m.encoder, m.dataset, m.evaluation): m for m in experiment.measurements}
         self.seeds: dict[str, list[str]] = {}
@@ -156,7 +157,7 @@ def _table(name: str, entry: Mapping[str, Any], resolver: _Resolver) -> Table:
     # First, or the rows would be blamed for a column in which nothing can be measured.
     for label, column in columns.items():
         for group, variables in groups.items():
-            for key, known in {"evaluation": resolver.evaluations, "dataset": resolver.known_datasets}.items():
+            for key, known in resolver.known.items():
                 if key in column:
                     place = f"{where}.columns.{label}.{key}"
                     require(place, key, _filled(place, column[key], group, variables), known)
