@@ -395,7 +395,9 @@ class Experiment:
 
 def _check_labels(where: str, kind: str, encoder: str, dataset: Dataset) -> None:
     """Refuse, before anything runs, an evaluation of or a training on images whose labels it cannot read."""
-    found = source.constant(source.plugin_module("stages.datasets.sources", dataset.source), "LABELS", "one")
+    found = source.constant(
+        source.plugin_module("stages.datasets.sources", dataset.source), "LABELS", "one", dataset.options
+    )
     needed = LABELS.get(kind, found)
     if found != needed:
         raise ConfigError(
