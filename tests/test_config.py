@@ -448,6 +448,21 @@ REFUSALS = {
         1,
         ["students[0]: compress-2q: batch_size is 1; expected at least 2"],
     ),
+    "a projection head without outputs": (
+        "encoders/teacher/projection_dimension",
+        0,
+        ["encoders.teacher: projection_dimension is 0; expected at least 1"],
+    ),
+    "a memory bank without slots": (
+        "methods/compress-1q/queue_length",
+        0,
+        ["students[0]: compress-1q: queue_length is 0; expected at least 1"],
+    ),
+    "a warm-up as long as the training": (
+        "encoders/teacher/warmup_epochs",
+        45,
+        ["encoders.teacher: warmup_epochs is 45, but there are 45 epochs; expected fewer, or 0"],
+    ),
     "no neighbours": ("evaluations/knn", {"k": 0}, ["evaluations.knn: k is 0; expected at least 1"]),
     "more labels than all": ("evaluations/knn", {"labels": 200}, ["evaluations.knn: labels has 200"]),
     "no protocols": ("evaluations/linear/presets", [], ["evaluations.linear: presets is 0; expected at least 1"]),
@@ -505,6 +520,15 @@ REFUSALS = {
     ),
     "a text for a list": ("students/0/methods", "compress-1q", ["students[0].methods", "not of type 'array'"]),
 }
+
+
+@pytest.mark.parametrize(("images", "found"), [("unlabeled", "none"), ("train+unlabeled", "none for some")])
+def test_evaluations_of_images_without_labels_are_refused(images: str, found: str) -> None:
+    stl10 = {"source": "stl10", "size": 96, "augmentation": "crop-flip"}
+    config = edited("evaluations/knn", {"datasets": ["photos"]})
+    assert Experiment(edited("datasets/photos", stl10, config)).measurements
+    with pytest.raises(ConfigError, match=f"knn of teacher on photos needs images with one .* but stl10 has {found};"):
+        Experiment(edited("datasets/photos", {**stl10, "train_images": images}, config))
 
 
 def test_several_labels_an_image_and_another_datasets_clusters_are_refused() -> None:
