@@ -472,6 +472,22 @@ REFUSALS = {
     "an unknown pretraining method": ("encoders/teacher/pretrain", "simclrr", ["did you mean 'simclr'"]),
     "an unknown distillation method": ("students/0/methods", ["compress-3q"], ["did you mean 'compress-"]),
     "an unknown architecture": ("encoders/teacher/architecture", "resnot18", ["did you mean 'resnet'"]),
+    "an unknown depth": ("encoders/teacher/architecture", "resnet19", ["encoders.teacher.architecture", "'resnet18'"]),
+    "a width of no channels": (
+        "encoders/teacher/architecture",
+        "resnet18_x0",
+        ["encoders.teacher.architecture: unknown architecture 'resnet18_x0', did you mean 'resnet18"],
+    ),
+    "an architecture that cannot see so small images": (
+        "encoders/teacher/architecture",
+        "alexnet",
+        ["encoders.teacher.architecture: alexnet cannot see images of 32 pixels, the size of digits", "at least 63"],
+    ),
+    "an unknown student": (
+        "students/0/architectures",
+        ["mobilenet_v9"],
+        ["students[0].architectures: unknown architecture 'mobilenet_v9', did you mean 'mobilenet_v2'"],
+    ),
     "an unknown dataset": ("encoders/teacher/dataset", "digit", ["encoders.teacher.dataset", "did you mean 'digits'"]),
     "an unknown augmentation of an encoder": (
         "encoders/teacher/augmentation",

@@ -3,6 +3,7 @@
 import fnmatch
 import json
 import math
+import re
 import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -288,7 +289,7 @@ class Experiment:
     def _pretrained(self, where: str, name: str, entry: Mapping[str, Any]) -> Pretrained:
         if "architecture" not in entry:
             raise ConfigError(f"{where}: the key 'architecture' is missing (such as resnet18 or mobilenet_v2)")
-        _check_architecture(f"{where}.architecture", entry["architecture"])
+        _check_architecture(f"{where}.architecture", entry["architecture"], self.datasets[entry["dataset"]])
         method = entry["pretrain"]
         require(f"{where}.pretrain", "pretraining method", method, source.plugins("stages.pretraining"))
         _check_labels(where, method, name, self.datasets[entry["dataset"]])
@@ -314,14 +315,16 @@ class Experiment:
         self, where: str, group: Mapping[str, Any], methods: Methods, known: Iterable[str]
     ) -> Iterable[Student | OnlineTeacher]:
         """A group's students: every teacher with every architecture, method and seed; with the teachers of its own."""
+        require(f"{where}.dataset", "dataset", group["dataset"], self.datasets)
+        dataset = self.datasets[group["dataset"]]
         for architecture in group["architectures"]:
-            _check_architecture(f"{where}.architectures", architecture)
+            _check_architecture(f"{where}.architectures", architecture, dataset)
         for label in group["methods"]:
             require(f"{where}.methods", "method", label, [*source.plugins("stages.distillation"), *methods])
         online = _is_online(where, group, methods)
         for teacher in group["teachers"]:
             if online:
-                _check_architecture(f"{where}.teachers: {group['methods'][0]} trains them along", teacher)
+                _check_architecture(f"{where}.teachers: {group['methods'][0]} trains them along", teacher, dataset)
             else:
                 others = [other for other in known if not other.startswith(f"{teacher}--")]
                 require(f"{where}.teachers", "encoder", teacher, others)
@@ -331,11 +334,9 @@ class Experiment:
             variant = _variant_options(label, methods)
             shared = _given(f"{where}.options", module, group.get("options", {}))
             options = _options(f"{where}: {label}", module, {**shared, **variant})
-            dataset = group["dataset"]
-            require(f"{where}.dataset", "dataset", dataset, self.datasets)
             if online:
                 teacher_name = f"{name}{TEACHER_SUFFIX}"
-                yield OnlineTeacher(teacher_name, name, method, teacher, dataset, options)
+                yield OnlineTeacher(teacher_name, name, method, teacher, dataset.name, options)
                 teacher = teacher_name
             yield Student(
                 name=name,
@@ -344,7 +345,7 @@ class Experiment:
                 label=label,
                 method=method,
                 architecture=architecture,
-                dataset=dataset,
+                dataset=dataset.name,
                 augmentation=self._augmentation(where, group),
                 normalisation=group.get("normalisation", "imagenet"),
                 seed=seed,
@@ -583,10 +584,22 @@ def _number_hint(option: source.Option, value: Any) -> str:
     return f", which YAML reads as text: write {float(digits)}{exponent}{power}" if fits else ""
 
 
-def _check_architecture(where: str, name: str) -> None:
+def _check_architecture(where: str, name: str, dataset: Dataset) -> None:
     families = source.plugins("stages.architectures")
     if source.architecture_family(name) not in families:
         raise ConfigError(f"{where}: {unknown('architecture', name, families)}, each with its variant, as in resnet18")
+    module = source.plugin_module("stages.architectures", source.architecture_family(name))
+    nothing: tuple[str, ...] = ()
+    names, pattern = source.constant(module, "NAMES", nothing), source.constant(module, "PATTERN", "")
+    # A family that does not say which names it takes is left to tell its encoder's job.
+    if names and name not in names and not re.fullmatch(pattern, name):
+        raise ConfigError(f"{where}: {unknown('architecture', name, names)}")
+    smallest = source.constant(module, "SMALLEST", 1)
+    if dataset.size < smallest:
+        raise ConfigError(
+            f"{where}: {name} cannot see images of {dataset.size} pixels, the size of {dataset.name}; expected a size "
+            f"of at least {smallest}"
+        )
 
 
 def _check_schema(config: Mapping[str, Any]) -> None:
