@@ -179,14 +179,16 @@ def options(module: str) -> dict[str, Option]:
 def refusal(module: str, values: Mapping[str, Any]) -> str | None:
     """Why ``module``'s ``Options`` refuses ``values``, each of its option's type, in the config's words; or None.
 
-    The class and what its checks call are made of their own source, so they may take from the standard library and from
-    the stages what themselves need no more than that.
+    The class and what its checks call are made of their own source, without an import of what the stage imports. A check
+    that needs another package than Python's own is left to the job.
     """
     made = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
     try:
         _definition(module, "Options")(**made)
     except _definition("stages.errors", "UserError") as error:
         return re.sub(r"--([a-z][a-z-]*)", lambda flag: flag[1].replace("-", "_"), str(error))
+    except NameError:
+        pass
     return None
 
 
