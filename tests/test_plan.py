@@ -107,6 +107,17 @@ def test_images_in_a_folder_are_counted(tmp_path: Path) -> None:
     assert plan.images_of(Experiment(TINY).datasets["numerals"]) == (2, 1)
 
 
+def test_images_behind_links_are_counted(tmp_path: Path) -> None:
+    for file in ("photos/cat/1.png", "photos/cat/deeper/2.png"):
+        (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / file).touch()
+    for split in ("train", "val"):
+        (tmp_path / "numerals" / split).mkdir(parents=True)
+        (tmp_path / "numerals" / split / "cat").symlink_to(tmp_path / "photos/cat", target_is_directory=True)
+    (tmp_path / "photos/cat/deeper/back").symlink_to(tmp_path / "photos", target_is_directory=True)
+    assert plan.images_of(Experiment(TINY).datasets["numerals"]) == (2, 2)
+
+
 def test_images_are_counted_only_where_a_job_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     """A folder on a network may hold a million of them."""
     experiment = Experiment(CONFIG)

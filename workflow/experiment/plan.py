@@ -3,13 +3,12 @@
 import ast
 import csv
 import functools
-import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from experiment import source
+from experiment import content, source
 from experiment.config import Dataset, Evaluation, Experiment, Fetched, Student
 
 SUSTAINED = 10e12
@@ -266,6 +265,5 @@ def _files(split: Path) -> int:
     """The images in a split's folder, found as `stages.datasets.sources.folder` does."""
     nothing: set[str] = set()
     suffixes = source.constant("stages.datasets.sources.folder", "EXTENSIONS", nothing)
-    names = (name for _, _, names in os.walk(split) for name in names)
     endings = tuple(suffixes)
-    return sum(name.lower().endswith(endings) for name in names)
+    return sum(file.name.lower().endswith(endings) for file in content.files_under(str(split))) if split.is_dir() else 0
