@@ -263,7 +263,6 @@ def _images(dataset: Dataset) -> tuple[int, ...]:
 @functools.cache
 def _files(split: Path) -> int:
     """The images in a split's folder, found as `stages.datasets.sources.folder` does."""
-    nothing: set[str] = set()
-    suffixes = source.constant("stages.datasets.sources.folder", "EXTENSIONS", nothing)
-    endings = tuple(suffixes)
+    nothing: tuple[str, ...] = ()
+    endings = source.constant("stages.datasets.sources.folder", "EXTENSIONS", nothing)
     return sum(file.name.lower().endswith(endings) for file in content.files_under(str(split))) if split.is_dir() else 0
