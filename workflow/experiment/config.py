@@ -273,9 +273,11 @@ class Experiment:
         for key in entry:
             if key not in ("fetch", "dataset", "canary"):
                 raise ConfigError(f"{where}: {unknown('key', key, ('fetch', 'dataset', 'canary'))}")
-        catalogue = tomllib.loads(CATALOGUE.read_text())
+        catalogue = _catalogue()
         require(f"{where}.fetch", "checkpoint", entry["fetch"], catalogue)
         table = catalogue[entry["fetch"]]
+        if "architecture" not in table:
+            raise ConfigError(f"{where}.fetch: the table {entry['fetch']} of {CATALOGUE.name} has no architecture")
         if "canary" in entry:
             _check_labels(where, "knn", name, self.datasets[entry["dataset"]])
             _require_published(f"{where}.canary", entry["fetch"], table.get("published", {}))
@@ -402,6 +404,13 @@ def _check_labels(where: str, kind: str, encoder: str, dataset: Dataset) -> None
             f"label{'s' if needed == 'several' else ''} each, but {dataset.source} has {found}; name other datasets or "
             "encoders"
         )
+
+
+def _catalogue() -> dict[str, Any]:
+    try:
+        return tomllib.loads(CATALOGUE.read_text())
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{CATALOGUE}: not a TOML file (are all texts in quotes?): {error}") from None
 
 
 def _require_published(where: str, checkpoint: str, published: Mapping[str, float]) -> None:
