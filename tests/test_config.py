@@ -514,3 +514,13 @@ def test_a_wrong_catalogue_is_one_line(
         Experiment(edited("encoders/public", {"fetch": "own", "dataset": "digits"}))
     assert message in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_a_family_that_no_name_leads_to_is_not_suggested(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "stages/architectures").mkdir(parents=True)
+    for name in ("__init__", "resnet", "my_net"):
+        (tmp_path / f"stages/architectures/{name}.py").touch()
+    monkeypatch.setattr(config.source, "ROOT", tmp_path)
+    with pytest.raises(ConfigError) as error:
+        config._check_architecture("encoders.own.architecture", "my_net")
+    assert "did you mean 'resnet'? known are resnet, each with its variant" in str(error.value)

@@ -562,7 +562,8 @@ def _given(where: str, module: str, values: Mapping[str, Any], fixed: Iterable[s
 
 
 def _check_architecture(where: str, name: str) -> None:
-    families = source.plugins("stages.architectures")
+    # A name ends its family at the first sign, so one with a dash could never be asked for.
+    families = [family for family in source.plugins("stages.architectures") if family.isalpha()]
     if source.architecture_family(name) not in families:
         raise ConfigError(f"{where}: {unknown('architecture', name, families)}, each with its variant, as in resnet18")
 
