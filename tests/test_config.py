@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import yaml
-from experiment import commands, tables
+from experiment import commands, config, tables
 from experiment.config import ConfigError, Experiment
 
 CONFIG = yaml.safe_load((Path(__file__).resolve().parents[1] / "config.yaml").read_text())
@@ -627,3 +627,31 @@ def test_a_circle_of_teachers_cannot_be_written_down() -> None:
     config["students"] = [{**group, "teachers": [first]}, {**group, "teachers": [second]}]
     with pytest.raises(ConfigError, match=r"students\[0\]\.teachers: unknown encoder 'b--mobilenet_v2"):
         Experiment(config)
+
+
+@pytest.mark.parametrize(
+    ("catalogue", "message"),
+    [
+        ("[own]\narchitecture = resnet18\n", "own.toml: not a TOML file (are all texts in quotes?): Invalid value (at"),
+        ("[own]\nsize = 224\n", "encoders.public.fetch: the table own of own.toml has no architecture"),
+    ],
+)
+def test_a_wrong_catalogue_is_one_line(
+    catalogue: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "own.toml").write_text(catalogue)
+    monkeypatch.setattr(config, "CATALOGUE", tmp_path / "own.toml")
+    with pytest.raises(ConfigError) as error:
+        Experiment(edited("encoders/public", {"fetch": "own", "dataset": "digits"}))
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_a_family_that_no_name_leads_to_is_not_suggested(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "stages/architectures").mkdir(parents=True)
+    for name in ("__init__", "resnet", "my_net"):
+        (tmp_path / f"stages/architectures/{name}.py").touch()
+    monkeypatch.setattr(config.source, "ROOT", tmp_path)
+    with pytest.raises(ConfigError) as error:
+        config._check_architecture("encoders.own.architecture", "my_net", Experiment(CONFIG).datasets["digits"])
+    assert "did you mean 'resnet'? known are resnet, each with its variant" in str(error.value)

@@ -146,7 +146,21 @@ def test_options_are_refused_as_their_class_refuses_them(module: str, wrong: dic
 def test_no_check_of_options_needs_more_than_the_stages_and_python(module: str) -> None:
     """Else the workflow could not make it: it has no torch."""
     values = {name: "here" if option.required else option.default for name, option in source.options(module).items()}
-    assert source.refusal(module, values) is None
+    source._definition(module, "Options")(**values)
+
+
+def test_a_check_that_needs_another_package_is_left_to_the_job(package: Path) -> None:
+    (package / "job.py").write_text(
+        "import dataclasses\n"
+        "import numpy as np\n"
+        "@dataclasses.dataclass\n"
+        "class Options:\n"
+        "    rate: float = 1.0\n"
+        "    def __post_init__(self):\n"
+        "        np.isfinite(self.rate)\n"
+    )
+    (package / "errors.py").write_text("class UserError(Exception):\n    pass\n")
+    assert source.refusal("stages.job", {"rate": 2.0}) is None
 
 
 @pytest.mark.parametrize("module", MODULES)

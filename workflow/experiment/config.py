@@ -277,9 +277,11 @@ class Experiment:
         for key in entry:
             if key not in ("fetch", "dataset", "canary"):
                 raise ConfigError(f"{where}: {unknown('key', key, ('fetch', 'dataset', 'canary'))}")
-        catalogue = tomllib.loads(CATALOGUE.read_text())
+        catalogue = _catalogue()
         require(f"{where}.fetch", "checkpoint", entry["fetch"], catalogue)
         table = catalogue[entry["fetch"]]
+        if "architecture" not in table:
+            raise ConfigError(f"{where}.fetch: the table {entry['fetch']} of {CATALOGUE.name} has no architecture")
         if "canary" in entry:
             _check_labels(where, "knn", name, self.datasets[entry["dataset"]])
             _require_published(f"{where}.canary", entry["fetch"], table.get("published", {}))
@@ -406,6 +408,13 @@ def _check_labels(where: str, kind: str, encoder: str, dataset: Dataset) -> None
             f"label{'s' if needed == 'several' else ''} each, but {dataset.source} has {found}; name other datasets or "
             "encoders"
         )
+
+
+def _catalogue() -> dict[str, Any]:
+    try:
+        return tomllib.loads(CATALOGUE.read_text())
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{CATALOGUE}: not a TOML file (are all texts in quotes?): {error}") from None
 
 
 def _require_published(where: str, checkpoint: str, published: Mapping[str, float]) -> None:
@@ -585,7 +594,8 @@ def _number_hint(option: source.Option, value: Any) -> str:
 
 
 def _check_architecture(where: str, name: str, dataset: Dataset) -> None:
-    families = source.plugins("stages.architectures")
+    # A name ends its family at the first sign, so one with a dash could never be asked for.
+    families = [family for family in source.plugins("stages.architectures") if family.isalpha()]
     if source.architecture_family(name) not in families:
         raise ConfigError(f"{where}: {unknown('architecture', name, families)}, each with its variant, as in resnet18")
     module = source.plugin_module("stages.architectures", source.architecture_family(name))

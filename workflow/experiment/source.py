@@ -179,8 +179,8 @@ def options(module: str) -> dict[str, Option]:
 def refusal(module: str, values: Mapping[str, Any]) -> str | None:
     """Why ``module``'s ``Options`` refuses ``values``, each of its option's type, in the config's words; or None.
 
-    The class and what its checks call are made of their own source, without an import of what the stage imports. A check
-    that needs another package than Python's own is left to the job.
+    The class and what its checks call are made of their own source, without an import of what the stage imports. A
+    check that needs another package than Python's own is left to the job.
     """
     made = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
     try:
