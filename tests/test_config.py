@@ -651,7 +651,8 @@ def test_a_family_that_no_name_leads_to_is_not_suggested(tmp_path: Path, monkeyp
     (tmp_path / "stages/architectures").mkdir(parents=True)
     for name in ("__init__", "resnet", "my_net"):
         (tmp_path / f"stages/architectures/{name}.py").touch()
+    digits = Experiment(CONFIG).datasets["digits"]
     monkeypatch.setattr(config.source, "ROOT", tmp_path)
     with pytest.raises(ConfigError) as error:
-        config._check_architecture("encoders.own.architecture", "my_net", Experiment(CONFIG).datasets["digits"])
+        config._check_architecture("encoders.own.architecture", "my_net", digits)
     assert "did you mean 'resnet'? known are resnet, each with its variant" in str(error.value)
