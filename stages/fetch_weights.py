@@ -95,6 +95,8 @@ def obtain(entry: Entry, folder: Path, mirror: str | None) -> Path:
         downloads.fetch(f"{mirror.rstrip('/')}/{entry.place}", path, MIRROR)
     elif entry.convert:
         raise UserError(f"{path}: no such file, and it cannot be downloaded: {entry.convert}, as {path}")
+    elif not entry.url:
+        raise UserError(f"{path}: no such file, and the catalogue has no url of it: put it there")
     else:
         downloads.fetch(entry.url, path, MIRROR)
     return path
@@ -103,7 +105,7 @@ def obtain(entry: Entry, folder: Path, mirror: str | None) -> Path:
 def _in_folder(entry: Entry, folder: Path) -> Path:
     path = folder / entry.place
     if not path.is_file():
-        todo = entry.convert or f"download {entry.url}"
+        todo = entry.convert or (f"download {entry.url}" if entry.url else "copy it")
         raise UserError(f"{path}: no such file in the mirror: {todo}, as {path}")
     return path
 

@@ -288,6 +288,8 @@ def test_the_contract_is_no_part_of_the_weights() -> None:
     [
         ("resnet19", "unknown architecture 'resnet19': did you mean 'resnet18'?"),
         ("resnet18_0.5", "unknown architecture 'resnet18_0.5': did you mean 'resnet18_x0.5'?"),
+        ("resnet18_x0", "unknown architecture 'resnet18_x0': did you mean 'resnet18"),
+        ("resnet18_x0.001", "unknown architecture 'resnet18_x0.001'"),
         ("resnet18_x", "did you mean 'resnet18"),
         ("mobilenet_v3", "unknown architecture 'mobilenet_v3': did you mean 'mobilenet_v2'?"),
         ("resnt18", "unknown architecture family 'resnt': did you mean 'resnet'?"),

@@ -178,7 +178,7 @@ def test_batches_are_whole_but_the_last_which_is_never_a_single_image(
 
 
 def test_a_dataset_smaller_than_a_batch_is_refused_in_one_line(small_splits: tuple[Path, Path], tmp_path: Path) -> None:
-    options = {"method": "simclr", "train": small_splits[0], "epochs": 2, "batch_size": 154}
+    options = {"method": "simclr", "train": small_splits[0], "epochs": 2, "batch_size": 154, "warmup_epochs": 0}
     training = Training(tmp_path, "pretrain", options)
     with pytest.raises(UserError, match=r"153 images.*batch.size 154.*drop.last"):
         pretrain.main(training.argv)

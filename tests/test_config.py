@@ -1,13 +1,14 @@
 """The config: what it spells out, and how it refuses."""
 
 import copy
+import re
 import shlex
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-from experiment import commands, tables
+from experiment import commands, config, tables
 from experiment.config import ConfigError, Experiment
 
 CONFIG = yaml.safe_load((Path(__file__).resolve().parents[1] / "config.yaml").read_text())
@@ -214,10 +215,15 @@ TABLE_REFUSALS = {
         {"evaluation": "kn"},
         ["tables.mine.columns.CA", "unknown evaluation 'kn', did you mean 'knn'"],
     ),
-    "a column where nothing is measured": (
+    "no column of an evaluation": (
+        "columns",
+        {"CA": {"evaluation": "kn"}},
+        ["tables.mine.columns.CA.evaluation: unknown evaluation 'kn', did you mean 'knn'"],
+    ),
+    "a column of no dataset": (
         "columns/CA",
-        {"evaluation": "knn", "dataset": "mnist"},
-        ["tables.mine.columns.CA: none of its cells is measured"],
+        {"evaluation": "knn", "dataset": "digit"},
+        ["tables.mine.columns.CA.dataset: unknown dataset 'digit', did you mean 'digits'"],
     ),
     "an unknown key of a column": ("columns/CA", {"evaluatio": "knn"}, ["tables.mine.columns.CA", "'evaluation'"]),
     "an unknown paper": ("reported", "compres/table-1", ["tables.mine.reported", "did you mean 'compress'"]),
@@ -263,6 +269,12 @@ def test_a_wrong_figure_is_refused_in_one_line(case: str) -> None:
     assert "\n" not in str(refusal.value)
 
 
+def test_a_column_where_nothing_is_measured_is_refused() -> None:
+    config = edited("datasets/others", CONFIG["datasets"]["digits"], TABLED)
+    with pytest.raises(ConfigError, match=r"tables\.mine\.columns\.CA: none of its cells is measured"):
+        Experiment(edited("tables/mine/columns/CA", {"evaluation": "knn", "dataset": "others"}, config))
+
+
 CLAIM = {"text": "Ours is better", "table": "mine", "better": "Ours", "worse": ["Teacher", 0.5]}
 
 
@@ -275,8 +287,8 @@ CLAIM_REFUSALS = {
     "an unknown table": ("table", "min", "claims[0].table: unknown table 'min', did you mean 'mine'"),
     "an unknown better row": ("better", "Our", "claims[0].better: unknown row 'Our', did you mean 'Ours'"),
     "an unknown worse row": ("worse", ["Ours", "0.6"], "claims[0].worse: unknown row '0.6', did you mean '0.5'"),
-    "a margin in words": ("margin", "small", "claims.0.margin: 'small' is not of type 'number' (by more than how"),
-    "an unknown key": ("note", "x", "claims.0: unknown key 'note'"),
+    "a margin in words": ("margin", "small", "claims[0].margin: 'small' is not of type 'number' (by more than how"),
+    "an unknown key": ("note", "x", "claims[0]: unknown key 'note'"),
 }
 
 
@@ -349,7 +361,7 @@ REFUSALS = {
     ),
     "neither way": ("encoders/teacher/pretrain", None, ["encoders.teacher: expected one of the keys"]),
     "an unknown key": ("datasetz", {}, ["datasetz", "did you mean 'datasets'"]),
-    "an unknown key of a group": ("students/0/archs", ["resnet18"], ["students.0", "'archs'"]),
+    "an unknown key of a group": ("students/0/archs", ["resnet18"], ["students[0]", "'archs'"]),
     "an unknown key of an encoder": (
         "encoders/teacher/temprature",
         0.1,
@@ -396,16 +408,86 @@ REFUSALS = {
         ["train_fraction", "a number", "'half'"],
     ),
     "an unknown option of a method": ("methods/compress-1q", {"momentum": 0.9}, ["methods.compress-1q", "'momentum'"]),
+    "options of a method that is misspelt": (
+        "methods/compres-1q",
+        {"queue_length": 64},
+        ["methods.compres-1q: unknown method 'compres-1q', did you mean 'compress-1q'"],
+    ),
+    "an unused variant of an unknown method": (
+        "methods/hot",
+        {"method": "compress-7q"},
+        ["methods.hot.method: unknown method 'compress-7q', did you mean 'compress-"],
+    ),
+    "an unknown option of an unused method": (
+        "methods/pkt",
+        {"queue_lenght": 3},
+        ["methods.pkt: unknown key 'queue_lenght'"],
+    ),
+    "a wrong value of an unused method": (
+        "methods/seed",
+        {"queue_length": "a lot"},
+        ["methods.seed.queue_length: expected a whole number, got 'a lot'"],
+    ),
     "a value of the wrong type": (
         "encoders/teacher/epochs",
         "many",
         ["encoders.teacher.epochs", "a whole number", "'many'"],
     ),
+    "a number that YAML reads as text": (
+        "encoders/teacher/learning_rate",
+        yaml.safe_load("1e-4"),
+        ["encoders.teacher.learning_rate: expected a number, got '1e-4', which YAML reads as text: write 1.0e-04"],
+    ),
+    "a training of less than no epochs": (
+        "encoders/teacher/epochs",
+        -1,
+        ["encoders.teacher: epochs is -1; expected at least 0"],
+    ),
+    "a group's option out of range": (
+        "students/0/options/batch_size",
+        1,
+        ["students[0]: compress-2q: batch_size is 1; expected at least 2"],
+    ),
+    "a projection head without outputs": (
+        "encoders/teacher/projection_dimension",
+        0,
+        ["encoders.teacher: projection_dimension is 0; expected at least 1"],
+    ),
+    "a memory bank without slots": (
+        "methods/compress-1q/queue_length",
+        0,
+        ["students[0]: compress-1q: queue_length is 0; expected at least 1"],
+    ),
+    "a warm-up as long as the training": (
+        "encoders/teacher/warmup_epochs",
+        45,
+        ["encoders.teacher: warmup_epochs is 45, but there are 45 epochs; expected fewer, or 0"],
+    ),
+    "no neighbours": ("evaluations/knn", {"k": 0}, ["evaluations.knn: k is 0; expected at least 1"]),
+    "more labels than all": ("evaluations/knn", {"labels": 200}, ["evaluations.knn: labels has 200"]),
+    "no protocols": ("evaluations/linear/presets", [], ["evaluations.linear: presets is 0; expected at least 1"]),
+    "a fraction above all": ("datasets/digits/train_fraction", 2, ["datasets.digits: train_fraction is 2; expected"]),
     "a choice that does not exist": ("encoders/teacher/schedule", "linear", ["one of step, cosine", "'linear'"]),
     "a missing key": ("encoders/teacher/architecture", None, ["encoders.teacher", "'architecture' is missing"]),
     "an unknown pretraining method": ("encoders/teacher/pretrain", "simclrr", ["did you mean 'simclr'"]),
     "an unknown distillation method": ("students/0/methods", ["compress-3q"], ["did you mean 'compress-"]),
     "an unknown architecture": ("encoders/teacher/architecture", "resnot18", ["did you mean 'resnet'"]),
+    "an unknown depth": ("encoders/teacher/architecture", "resnet19", ["encoders.teacher.architecture", "'resnet18'"]),
+    "a width of no channels": (
+        "encoders/teacher/architecture",
+        "resnet18_x0",
+        ["encoders.teacher.architecture: unknown architecture 'resnet18_x0', did you mean 'resnet18"],
+    ),
+    "an architecture that cannot see so small images": (
+        "encoders/teacher/architecture",
+        "alexnet",
+        ["encoders.teacher.architecture: alexnet cannot see images of 32 pixels, the size of digits", "at least 63"],
+    ),
+    "an unknown student": (
+        "students/0/architectures",
+        ["mobilenet_v9"],
+        ["students[0].architectures: unknown architecture 'mobilenet_v9', did you mean 'mobilenet_v2'"],
+    ),
     "an unknown dataset": ("encoders/teacher/dataset", "digit", ["encoders.teacher.dataset", "did you mean 'digits'"]),
     "an unknown augmentation of an encoder": (
         "encoders/teacher/augmentation",
@@ -442,9 +524,27 @@ REFUSALS = {
     ),
     "an unknown teacher": ("students/0/teachers", ["techer"], ["students[0].teachers", "did you mean 'teacher'"]),
     "a picture of nothing": ("cluster_pictures", ["nobody"], ["cluster_pictures", "'nobody'"]),
-    "a name with a slash": ("encoders/a\\b", {"pretrain": "simclr"}, ["encoders"]),
-    "a text for a list": ("students/0/methods", "compress-1q", ["students.0.methods", "not of type 'array'"]),
+    "an encoder's name with a backslash": (
+        "encoders/a\\b",
+        {"pretrain": "simclr", "architecture": "resnet18", "dataset": "digits"},
+        ["encoders: 'a\\\\b' does not match", "(letters, digits, underscores and single dashes)"],
+    ),
+    "a dataset's name with a dash": (
+        "datasets/my-photos",
+        CONFIG["datasets"]["digits"],
+        ["datasets: 'my-photos' does not match", "(letters, digits and underscores)"],
+    ),
+    "a text for a list": ("students/0/methods", "compress-1q", ["students[0].methods", "not of type 'array'"]),
 }
+
+
+@pytest.mark.parametrize(("images", "found"), [("unlabeled", "none"), ("train+unlabeled", "none for some")])
+def test_evaluations_of_images_without_labels_are_refused(images: str, found: str) -> None:
+    stl10 = {"source": "stl10", "size": 96, "augmentation": "crop-flip"}
+    config = edited("evaluations/knn", {"datasets": ["photos"]})
+    assert Experiment(edited("datasets/photos", stl10, config)).measurements
+    with pytest.raises(ConfigError, match=f"knn of teacher on photos needs images with one .* but stl10 has {found};"):
+        Experiment(edited("datasets/photos", {**stl10, "train_images": images}, config))
 
 
 def test_several_labels_an_image_and_another_datasets_clusters_are_refused() -> None:
@@ -455,6 +555,28 @@ def test_several_labels_an_image_and_another_datasets_clusters_are_refused() -> 
     other = edited("datasets/other", CONFIG["datasets"]["digits"])
     with pytest.raises(ConfigError, match="cluster_pictures: teacher has no clusters on digits"):
         Experiment(edited("evaluations/cluster-alignment", {"datasets": ["other"]}, other))
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("students:", "students: is empty; fill it in, or take the key out"),
+        ("students: [{teachers:}]", "students[0].teachers: is empty; fill it in, or take the key out"),
+    ],
+)
+def test_what_is_all_commented_out_is_to_be_taken_out(text: str, expected: str) -> None:
+    group = {"dataset": "digits", "architectures": ["resnet18"], "methods": ["pkt"]}
+    found = yaml.safe_load(text)
+    found["students"] = found["students"] and [{**group, **found["students"][0]}]
+    with pytest.raises(ConfigError, match=f"^{re.escape(expected)}$"):
+        Experiment({**CONFIG, **found})
+
+
+def test_what_is_known_is_told_once() -> None:
+    """compress-1q is a method and a key of the config's methods."""
+    with pytest.raises(ConfigError, match="unknown method") as refusal:
+        Experiment(edited("students/0/methods", ["nothing"]))
+    assert str(refusal.value).count("compress-1q") == 1
 
 
 @pytest.mark.parametrize("second", [{"teacher": "live"}, {"options": {"epochs": 3}}, {"augmentation": "crop-flip"}])
@@ -488,6 +610,15 @@ def test_a_wrong_config_is_refused_in_one_line(case: str) -> None:
         assert word in str(refusal.value)
 
 
+@pytest.mark.parametrize("text", ["1e-4", "1e3", "2.5e10", "-3E-2", ".5e3"])
+def test_a_number_that_yaml_reads_as_text_is_shown_as_it_is_to_be_written(text: str) -> None:
+    value = yaml.safe_load(text)
+    with pytest.raises(ConfigError, match="which YAML reads as text: write ") as refusal:
+        Experiment(edited("encoders/teacher/learning_rate", value))
+    (written,) = re.findall(r"write (\S+)", str(refusal.value))
+    assert yaml.safe_load(written) == float(text)
+
+
 def test_a_circle_of_teachers_cannot_be_written_down() -> None:
     """A student's name holds its teacher's, so each of two students would need the longer name."""
     config = edited("cluster_pictures", [])
@@ -496,3 +627,31 @@ def test_a_circle_of_teachers_cannot_be_written_down() -> None:
     config["students"] = [{**group, "teachers": [first]}, {**group, "teachers": [second]}]
     with pytest.raises(ConfigError, match=r"students\[0\]\.teachers: unknown encoder 'b--mobilenet_v2"):
         Experiment(config)
+
+
+@pytest.mark.parametrize(
+    ("catalogue", "message"),
+    [
+        ("[own]\narchitecture = resnet18\n", "own.toml: not a TOML file (are all texts in quotes?): Invalid value (at"),
+        ("[own]\nsize = 224\n", "encoders.public.fetch: the table own of own.toml has no architecture"),
+    ],
+)
+def test_a_wrong_catalogue_is_one_line(
+    catalogue: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "own.toml").write_text(catalogue)
+    monkeypatch.setattr(config, "CATALOGUE", tmp_path / "own.toml")
+    with pytest.raises(ConfigError) as error:
+        Experiment(edited("encoders/public", {"fetch": "own", "dataset": "digits"}))
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_a_family_that_no_name_leads_to_is_not_suggested(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "stages/architectures").mkdir(parents=True)
+    for name in ("__init__", "resnet", "my_net"):
+        (tmp_path / f"stages/architectures/{name}.py").touch()
+    monkeypatch.setattr(config.source, "ROOT", tmp_path)
+    with pytest.raises(ConfigError) as error:
+        config._check_architecture("encoders.own.architecture", "my_net", Experiment(CONFIG).datasets["digits"])
+    assert "did you mean 'resnet'? known are resnet, each with its variant" in str(error.value)

@@ -52,11 +52,32 @@ def test_it_is_that_of_the_names_and_bytes(folder: Path) -> None:
     assert fingerprint("nowhere") == listed(folder)
 
 
-def test_a_linked_file_counts_and_a_linked_folder_does_not(folder: Path) -> None:
+def test_links_count_as_what_they_lead_to(folder: Path) -> None:
     (folder / "val/linked.png").symlink_to(folder / "list.txt")
-    (folder / "val/linked").symlink_to(folder / "train")
+    (folder / "val/linked").symlink_to("../train", target_is_directory=True)
     (folder / "val/broken.png").symlink_to(folder / "nowhere")
-    assert fingerprint("val") == listed(folder, "val/a/2.png", "val/linked.png")
+    (folder / "val/itself.png").symlink_to("itself.png")
+    linked = ("a/1.png", "a/b/1.png", "a-b/1.png", "é.png")
+    before = fingerprint("val")
+    assert before == listed(folder, "val/a/2.png", "val/linked.png", *(f"val/linked/{name}" for name in linked))
+    (folder / "train/a/1.png").unlink()
+    assert fingerprint("val") == listed(
+        folder, "val/a/2.png", "val/linked.png", *(f"val/linked/{name}" for name in linked[1:])
+    )
+
+
+def test_a_link_to_where_it_lies_ends(folder: Path) -> None:
+    before = fingerprint("train")
+    (folder / "train/a/above").symlink_to("..", target_is_directory=True)
+    (folder / "train/a/here").symlink_to(".", target_is_directory=True)
+    assert fingerprint("train") == before
+
+
+def test_folders_that_link_to_each_other_end(folder: Path) -> None:
+    (folder / "train/a/other").symlink_to(folder / "val/a", target_is_directory=True)
+    (folder / "val/a/other").symlink_to(folder / "train/a", target_is_directory=True)
+    ours = ("train/a/1.png", "train/a/b/1.png", "train/a-b/1.png", "train/é.png", "train/a/other/2.png")
+    assert fingerprint("train") == listed(folder, *ours)
 
 
 def test_only_the_parts_that_are_read_count(folder: Path) -> None:

@@ -268,6 +268,31 @@ FOLDER_FAULTS: dict[str, tuple[Callable[[Path], object], str, str]] = {
         "val/emu",
         "holds no image; expected files ending in .jpeg, .jpg, .png, .webp",
     ),
+    "an image that is a broken link": (
+        lambda root: (root / "train/cat/9.jpg").symlink_to("gone.jpg"),
+        "train/cat/9.jpg",
+        "a link to gone.jpg that leads nowhere (No such file or directory)",
+    ),
+    "a class that is a broken link": (
+        lambda root: [(root / split / "yak").symlink_to("../gone") for split in ("train", "val")],
+        "train/yak",
+        "a link to ../gone that leads nowhere",
+    ),
+    "a link to itself": (
+        lambda root: (root / "train/cat/0.JPEG").symlink_to("0.JPEG"),
+        "train/cat/0.JPEG",
+        "a link to 0.JPEG that leads nowhere",
+    ),
+    "a link to where it lies": (
+        lambda root: (root / "train/cat/all").symlink_to("../../train", target_is_directory=True),
+        "train/cat/all/cat",
+        "a link to a folder that it lies in",
+    ),
+    "images beside the classes": (
+        lambda root: [(root / "train/emu" / name).rename(root / "train" / name) for name in ("0.jpg", "1.JPEG")],
+        "train/0.jpg and 1 more",
+        "not in a class folder; move them into one, or out of ",
+    ),
 }
 
 
@@ -296,12 +321,32 @@ def test_a_folder_with_a_fault_is_refused(fault: str, folder: Path, tmp_path: Pa
     assert not list(tmp_path.glob("*.h5*"))
 
 
-def test_no_classes_at_all_are_refused(folder: Path, tmp_path: Path) -> None:
+def test_images_without_classes_are_told_where_to_go(folder: Path, tmp_path: Path) -> None:
     for split in ("train", "val"):
-        _remove(folder / split)
-        (folder / split).mkdir()
-    with pytest.raises(UserError, match="dataset animals: its train split is empty"):
+        for name in ("emu", "dog"):
+            _remove(folder / split / name)
+        (folder / split / "cat/0.jpg").rename(folder / split / "0.jpg")
+        _remove(folder / split / "cat")
+    with pytest.raises(UserError, match=re.escape(f"{folder / 'train'}: no class folder in it; ")) as refused:
         fetched(folder, tmp_path)
+    assert f"such as {folder / 'train/all'}/" in str(refused.value)
+    for split in ("train", "val"):
+        (folder / split / "all").mkdir()
+        (folder / split / "0.jpg").rename(folder / split / "all/0.jpg")
+    assert [(pack.classes, len(pack)) for pack in fetched(folder, tmp_path)] == [(("all",), 1)] * 2
+
+
+def test_linked_images_and_classes_are_read_in_the_order_of_their_paths(folder: Path, tmp_path: Path) -> None:
+    plain = fetched(folder, tmp_path)
+    (folder / "train/emu").rename(tmp_path / "birds")
+    (folder / "train/emu").symlink_to(tmp_path / "birds", target_is_directory=True)
+    (folder / "train/dog/0.jpg").rename(tmp_path / "dog.jpg")
+    (folder / "train/dog/0.jpg").symlink_to(tmp_path / "dog.jpg")
+    (folder / "train/cat").rename(tmp_path / "cats")
+    (folder / "train/cat").mkdir()
+    (folder / "train/cat/below").symlink_to(tmp_path / "cats", target_is_directory=True)
+    for before, after in zip(plain, fetched(folder, tmp_path / "again"), strict=True):
+        assert after.fingerprint == before.fingerprint
 
 
 def test_the_program_refuses_a_folder_without_a_class(folder: Path, tmp_path: Path) -> None:

@@ -57,7 +57,6 @@ def write_catalogue(path: Path, server: FileServer, **changes: Any) -> Path:
         "url": server.url("released/toy.pth"),
         "layout": "dino",
         "architecture": RESNET,
-        "dimension": 64,
         "size": 48,
         "normalisation": "swav",
         "interpolation": "bicubic",
@@ -309,6 +308,20 @@ def test_what_has_to_be_converted_is_asked_for(
     assert_same(fetch(arguments), backbone)
 
 
+def test_a_file_of_one_s_own_needs_no_url(
+    server: FileServer, backbone: State, arguments: dict[str, object], tmp_path: Path
+) -> None:
+    write_catalogue(tmp_path / "catalogue.toml", server, url=None, file="own.pth")
+    place = tmp_path / "downloads/toy/own.pth"
+    assert refused(arguments) == f"{place}: no such file, and the catalogue has no url of it: put it there"
+    place.parent.mkdir(parents=True)
+    place.write_bytes(file_of(backbone))
+    assert_same(fetch(arguments), backbone)
+    elsewhere = {"downloads": tmp_path / "elsewhere", "mirror": tmp_path / "downloads"}
+    assert_same(fetch(arguments, **elsewhere), backbone)
+    assert not server.requests
+
+
 def test_what_is_not_supported_says_why(server: FileServer, arguments: dict[str, object], tmp_path: Path) -> None:
     write_catalogue(tmp_path / "catalogue.toml", server, unsupported="nobody has a converter; take another")
     assert refused(arguments) == "checkpoint 'toy' cannot be used: nobody has a converter; take another"
@@ -328,7 +341,11 @@ def test_another_architectures_checkpoint_is_refused(
     ("changes", "message"),
     [
         ({"layuot": "dino"}, "catalogue.toml: toy: unknown key 'layuot': did you mean 'layout'?"),
-        ({"url": None}, "catalogue.toml: toy: has no url"),
+        ({"method": None, "size": None}, "catalogue.toml: toy: has no method, size"),
+        (
+            {"layout": None, "url": None},
+            "catalogue.toml: toy: has no layout, url (where the file is downloaded) or file",
+        ),
         ({"normalisation": "swaw"}, "catalogue.toml: toy: unknown normalisation 'swaw': did you mean 'swav'?"),
     ],
 )
@@ -361,11 +378,20 @@ def test_an_entry_is_of_an_architecture_that_can_be_built(name: str) -> None:
     entry = ENTRIES[name]
     with torch.device("meta"):
         encoder = architectures.build(entry.architecture, InputContract.named(entry.size, entry.normalisation))
-    assert encoder.dimension == entry.dimension
+    assert encoder.dimension > 0
     assert entry.layout in layouts.LAYOUTS
     assert entry.url.startswith("https://")
     assert re.fullmatch(r"([0-9a-f]{64})?", entry.sha256)
     assert all(1 < accuracy < 100 for accuracy in entry.published.values())
+
+
+def test_every_layout_is_in_the_documentation() -> None:
+    page = (Path(__file__).resolve().parents[1] / "docs/checkpoints.md").read_text()
+    rows = {row.split("|")[1].strip(" `"): row.split("|") for row in page.splitlines() if row.startswith("| `")}
+    assert rows.keys() == layouts.LAYOUTS.keys()
+    for name, layout in layouts.LAYOUTS.items():
+        assert rows[name][3].strip(" `\u2013") == layout.prefix
+        assert all(f"`{step}`" in rows[name][2] for step in layout.path)
 
 
 def test_no_two_entries_share_a_file() -> None:

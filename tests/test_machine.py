@@ -54,6 +54,29 @@ def test_containers_see_the_folders_of_data_scratch_and_caches(tmp_path: Path) -
     assert machine.container_arguments(found, environment, data) == found, "another job adds nothing twice"
 
 
+def test_containers_see_where_linked_classes_lead(tmp_path: Path) -> None:
+    """A subset of ImageNet is often a folder of links: one to each class that is in it."""
+    for name in ("imagenet/n01", "imagenet/n02", "more/n03", "mirror/toy", "files"):
+        (tmp_path / name).mkdir(parents=True)
+    for split in ("train", "val"):
+        (tmp_path / "subset" / split).mkdir(parents=True)
+        for name in ("imagenet/n01", "imagenet/n02", "more/n03"):
+            (tmp_path / "subset" / split / Path(name).name).symlink_to(tmp_path / name, target_is_directory=True)
+    (tmp_path / "subset/train/itself").symlink_to("itself")
+    (tmp_path / "mirror/toy/toy.pth").symlink_to(tmp_path / "files")
+    found = machine.container_arguments("", {"DISTILLERY_MIRROR": str(tmp_path / "mirror")}, [str(tmp_path / "subset")])
+    bound = {tmp_path / name for name in ("subset", "imagenet", "more/n03", "mirror", "files")}
+    assert set(found.split()) == {f"--bind={folder}" for folder in bound}
+
+
+def test_a_linked_class_at_the_root_does_not_bind_the_whole_host(tmp_path: Path) -> None:
+    for name in ("proc", "sys"):
+        (tmp_path / "photos/train").mkdir(parents=True, exist_ok=True)
+        (tmp_path / "photos/train" / name).symlink_to(f"/{name}", target_is_directory=True)
+    found = machine.container_arguments("", {}, [str(tmp_path / "photos")])
+    assert set(found.split()) == {f"--bind={tmp_path / 'photos'}", "--bind=/proc", "--bind=/sys"}
+
+
 def test_caches_are_kept_out_of_the_home_folder_unless_the_user_says_where(tmp_path: Path) -> None:
     environment = {"HF_HOME": "/shared/hub"}
     machine.set_caches(environment, Path("caches"))

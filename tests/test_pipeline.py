@@ -1,5 +1,6 @@
 """The whole pipeline on a tiny experiment with real images, and what an edit makes it run again."""
 
+import copy
 import csv
 import json
 import os
@@ -300,6 +301,17 @@ def test_a_dry_run_says_what_is_to_come_and_nothing_else_does(finished: Project,
     assert "pretrain: 1 job, under 0.1" in asked
     assert expected not in finished.snakemake("--summary", "--configfile", str(tmp_path / "more.yaml")).stdout
     assert expected not in finished.snakemake("--dry-run").stdout
+
+
+def test_a_dry_run_says_what_an_edit_needs_of_jobs_that_are_done(finished: Project, tmp_path: Path) -> None:
+    config = copy.deepcopy(TINY)
+    config["encoders"]["supervised"]["epochs"] = 4  # type: ignore[index]
+    config["datasets"]["numerals"]["path"] = "nowhere"
+    (tmp_path / "edited.yaml").write_text(yaml.safe_dump(config))
+    asked = finished.snakemake("--dry-run", "--configfile", str(tmp_path / "edited.yaml")).stdout
+    assert "numerals: source folder, from the folder nowhere, which IS NOT THERE" in asked
+    assert "pretrain: 3 jobs, " in asked or "pretrain: 2 jobs, " in asked
+    assert "distill: 2 jobs, " in asked
 
 
 def test_a_fetched_teacher_passes_through_the_same_jobs(

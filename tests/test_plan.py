@@ -33,6 +33,14 @@ CONFIG: dict[str, Any] = {
 }
 
 
+PACK, WEIGHTS = "results/datasets/imagenet/train.h5", "results/encoders/public/weights.safetensors"
+STUDENT = "results/encoders/public--resnet18--compress-1q--seed0/weights.safetensors"
+
+
+def said(experiment: Experiment, to_come: dict[str, bool]) -> str:
+    return "\n".join(plan.plan(experiment, to_come))
+
+
 @pytest.fixture(autouse=True)
 def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
@@ -78,26 +86,28 @@ def test_a_live_teacher_runs_with_its_student() -> None:
 
 
 def test_data_that_is_not_there_is_named() -> None:
-    text = "\n".join(plan.plan(Experiment(CONFIG)))
+    text = said(Experiment(CONFIG), dict.fromkeys((PACK, WEIGHTS, STUDENT), False))
     assert "imagenet: source folder, from the folder nowhere, which IS NOT THERE" in text
     assert "public: checkpoint moco_v2_800ep, a download" in text
     # 130 epochs of 1,281,167 images, 3 x 1.814 GMACs each, at 10 TMAC/s.
     assert "distill: 1 job, 25\n" in text
 
 
-def test_what_is_done_is_not_planned_and_what_ran_before_is_known(tmp_path: Path) -> None:
+def test_a_checkpoint_that_is_there_is_no_download(tmp_path: Path) -> None:
+    file = Path("results/downloads/moco_v2_800ep/moco_v2_800ep_pretrain.pth.tar")
+    (tmp_path / file).parent.mkdir(parents=True)
+    (tmp_path / file).touch()
+    assert f"public: checkpoint moco_v2_800ep, from {file}" in said(Experiment(CONFIG), {WEIGHTS: False})
+
+
+def test_only_what_is_to_come_is_planned_and_what_ran_as_it_is_before_is_known(tmp_path: Path) -> None:
     experiment = Experiment(CONFIG)
     record = tmp_path / "results/benchmarks/distill/public--resnet18--compress-1q--seed0.tsv"
     record.parent.mkdir(parents=True)
     record.write_text("s\th:m:s\n7200.0\t2:00:00\n")
-    assert "  distill: 1 job, 2.0" in list(plan.plan(experiment))
-    for job in plan.jobs(experiment):
-        job.output.parent.mkdir(parents=True, exist_ok=True)
-        job.output.touch()
-    for path in ("results/datasets/imagenet/train.h5", "results/encoders/public/weights.safetensors"):
-        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / path).touch()
-    assert list(plan.plan(experiment)) == []
+    assert "  distill: 1 job, 2.0\n" in said(experiment, {STUDENT: True})
+    assert "  distill: 1 job, 25\n" in said(experiment, {STUDENT: False}), "the time was that of other parameters"
+    assert said(experiment, {}) == ""
 
 
 def test_images_in_a_folder_are_counted(tmp_path: Path) -> None:
@@ -107,18 +117,28 @@ def test_images_in_a_folder_are_counted(tmp_path: Path) -> None:
     assert plan.images_of(Experiment(TINY).datasets["numerals"]) == (2, 1)
 
 
+def test_images_behind_links_are_counted(tmp_path: Path) -> None:
+    for file in ("photos/cat/1.png", "photos/cat/deeper/2.png"):
+        (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / file).touch()
+    for split in ("train", "val"):
+        (tmp_path / "numerals" / split).mkdir(parents=True)
+        (tmp_path / "numerals" / split / "cat").symlink_to(tmp_path / "photos/cat", target_is_directory=True)
+    (tmp_path / "photos/cat/deeper/back").symlink_to(tmp_path / "photos", target_is_directory=True)
+    assert plan.images_of(Experiment(TINY).datasets["numerals"]) == (2, 2)
+
+
 def test_images_are_counted_only_where_a_job_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     """A folder on a network may hold a million of them."""
     experiment = Experiment(CONFIG)
-    for job in plan.jobs(experiment):
-        job.output.parent.mkdir(parents=True, exist_ok=True)
-        job.output.touch()
 
     def images_of(_: object) -> tuple[float, float]:
         raise AssertionError("counted")
 
     monkeypatch.setattr(plan, "images_of", images_of)
-    assert "GPU hours" not in "\n".join(plan.plan(experiment))
+    assert "GPU hours" not in said(experiment, {PACK: False})
+    with pytest.raises(AssertionError, match="counted"):
+        said(experiment, {STUDENT: False})
 
 
 @pytest.mark.parametrize(
@@ -181,8 +201,12 @@ def test_embeddings_are_made_for_what_reads_them(evaluation: str, embedded: bool
     assert any(job.rule == "embed" for job in plan.jobs(Experiment(config))) == embedded
 
 
-def test_a_dry_run_says_it(tmp_path: Path) -> None:
+def test_a_dry_run_says_it_of_its_own_jobs(tmp_path: Path) -> None:
     project = Project.tiny(tmp_path / "project")
     (tmp_path / "mine.yaml").write_text(yaml.safe_dump(CONFIG))
-    said = project.snakemake("--dry-run", "--configfile", str(tmp_path / "mine.yaml")).stdout
-    assert set(plan.plan(Experiment(CONFIG))) <= set(said.splitlines())
+    text = project.snakemake("--dry-run", "--configfile", str(tmp_path / "mine.yaml")).stdout
+    for line in ("  imagenet: source folder, from the folder nowhere, which IS NOT THERE", "  distill: 1 job, 25\n"):
+        assert line in text
+    text = project.snakemake(PACK, "--dry-run", "--configfile", str(tmp_path / "mine.yaml")).stdout
+    assert "which IS NOT THERE" in text
+    assert "GPU hours" not in text

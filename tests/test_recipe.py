@@ -82,8 +82,15 @@ def test_imagenet_takes_5005_steps_of_256() -> None:
     assert steps_per_epoch(1_281_167, Recipe()) == 5005
 
 
-def test_training_that_is_all_warm_up_ends_at_the_learning_rate() -> None:
-    assert rates(Recipe(epochs=2, learning_rate=0.3, schedule="cosine", warmup_epochs=2), 5)[-1] == pytest.approx(0.3)
+@pytest.mark.parametrize(("epochs", "warmup"), [(2, 2), (3, 10)])
+def test_training_that_is_all_warm_up_is_refused(epochs: int, warmup: int) -> None:
+    """It would never run at its learning rate, and without a word: ten epochs of warm-up are the default of some."""
+    with pytest.raises(UserError, match=f"--warmup-epochs is {warmup}, but there are {epochs} epochs; expected fewer"):
+        Recipe(epochs=epochs, warmup_epochs=warmup)
+
+
+def test_no_training_needs_no_shorter_warm_up() -> None:
+    assert Recipe(epochs=0, warmup_epochs=10).warmup_epochs == 10
 
 
 @pytest.mark.parametrize(

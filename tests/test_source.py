@@ -9,8 +9,10 @@ from typing import Any
 
 import pytest
 from experiment import commands, images, source
+from experiment.config import EVALUATIONS, PACKING
 
 from stages.command_line import add_options, parser_of, read_options
+from stages.errors import UserError
 
 MODULES = [
     *(f"stages.distillation.{name.replace('-', '_')}" for name in source.plugins("stages.distillation")),
@@ -25,7 +27,7 @@ MODULES = [
 @pytest.fixture
 def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A small package called stages, which the functions under test read instead of ours."""
-    caches = (source.fingerprint, source.tree, source._imports, source._canonical_module, source.options)
+    caches = (source.fingerprint, source.tree, source._imports, source._canonical_module, source.options, source._scope)
     monkeypatch.setattr(source, "ROOT", tmp_path)
     for cache in caches:
         cache.cache_clear()
@@ -114,6 +116,51 @@ def test_an_option_accepts_values_of_its_type_alone(kind: str, choices: Any, goo
     option = source.Option("name", kind, choices, None, False, "help")
     assert [option.accepts(value) for value in [*good, *bad]] == [True] * len(good) + [False] * len(bad)
     assert option.expected
+
+
+@pytest.mark.parametrize(
+    ("module", "wrong"),
+    [
+        ("stages.distillation.compress_2q", {"momentum": 1.0}),
+        ("stages.distillation.seed", {"precision": "half", "temperature": 1e-5}),
+        ("stages.distillation.pkt", {"optimizer": "lars", "weight_decay": 0.0}),
+        ("stages.distillation.simdis_on", {"views": ["t-to-s", "t-to-s"]}),
+        ("stages.pretraining.untrained", {"epochs": 3}),
+        ("stages.linear_probe", {"learning_rates": [0.1, 0.1]}),
+        ("stages.voc_classification", {"costs": [31]}),
+        ("stages.retrieval", {"ks": []}),
+        ("stages.retrieval", {"ks": [0]}),
+        ("stages.fetch_dataset", {"val_fraction": 0.0}),
+    ],
+)
+def test_options_are_refused_as_their_class_refuses_them(module: str, wrong: dict[str, Any]) -> None:
+    values = {name: option.default for name, option in source.options(module).items()} | wrong
+    with pytest.raises(UserError) as expected:
+        importlib.import_module(module).Options(**values)
+    found = source.refusal(module, values)
+    assert found is not None
+    assert found.replace("-", "_") == str(expected.value).replace("--", "").replace("-", "_")
+
+
+@pytest.mark.parametrize("module", sorted({*MODULES, *EVALUATIONS.values(), PACKING}))
+def test_no_check_of_options_needs_more_than_the_stages_and_python(module: str) -> None:
+    """Else the workflow could not make it: it has no torch."""
+    values = {name: "here" if option.required else option.default for name, option in source.options(module).items()}
+    source._definition(module, "Options")(**values)
+
+
+def test_a_check_that_needs_another_package_is_left_to_the_job(package: Path) -> None:
+    (package / "job.py").write_text(
+        "import dataclasses\n"
+        "import numpy as np\n"
+        "@dataclasses.dataclass\n"
+        "class Options:\n"
+        "    rate: float = 1.0\n"
+        "    def __post_init__(self):\n"
+        "        np.isfinite(self.rate)\n"
+    )
+    (package / "errors.py").write_text("class UserError(Exception):\n    pass\n")
+    assert source.refusal("stages.job", {"rate": 2.0}) is None
 
 
 @pytest.mark.parametrize("module", MODULES)

@@ -7,6 +7,8 @@ from torchvision.models import alexnet
 from stages.architectures import Backbone
 from stages.errors import UserError, unknown
 
+NAMES = ("alexnet",)
+
 SMALLEST = 63
 """Fewer pixels leave the last max-pool without a window."""
 
@@ -45,8 +47,8 @@ class AlexNet(Backbone):
 
 
 def build(name: str, size: int) -> AlexNet:
-    if name != "alexnet":
-        raise unknown("architecture", name, ["alexnet"])
+    if name not in NAMES:
+        raise unknown("architecture", name, NAMES)
     if size < SMALLEST:
         raise UserError(f"alexnet cannot see images of {size} pixels; expected a size of at least {SMALLEST}")
     return AlexNet()

@@ -9,6 +9,8 @@ from torchvision.models import efficientnet_b0
 from stages.architectures import Backbone
 from stages.errors import unknown
 
+NAMES = ("efficientnet_b0",)
+
 LAYERS = {"L1": "features.1", "L2": "features.2", "L3": "features.3", "L4": "features.5", "L5": "features.8"}
 """The last map of each resolution, from 1/2 to 1/32 of the image's side."""
 
@@ -30,6 +32,6 @@ class EfficientNet(Backbone):
 
 
 def build(name: str, size: int) -> EfficientNet:
-    if name != "efficientnet_b0":
-        raise unknown("architecture", name, ["efficientnet_b0"])
+    if name not in NAMES:
+        raise unknown("architecture", name, NAMES)
     return EfficientNet()

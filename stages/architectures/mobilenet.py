@@ -10,6 +10,8 @@ from torchvision import models
 from stages.architectures import Backbone
 from stages.errors import unknown
 
+NAMES = ("mobilenet_v2", "mobilenet_v3_small", "mobilenet_v3_large")
+
 DIMENSIONS = {"mobilenet_v2": 1280, "mobilenet_v3_small": 576, "mobilenet_v3_large": 960}
 
 LAYERS = {
@@ -38,6 +40,6 @@ class MobileNet(Backbone):
 
 
 def build(name: str, size: int) -> MobileNet:
-    if name not in DIMENSIONS:
-        raise unknown("architecture", name, DIMENSIONS)
+    if name not in NAMES:
+        raise unknown("architecture", name, NAMES)
     return MobileNet(name)

@@ -29,7 +29,26 @@ DEPTHS: dict[str, tuple[type[BasicBlock | Bottleneck], tuple[int, ...]]] = {
     "resnet200": (Bottleneck, (3, 24, 36, 3)),
 }
 
-VARIANTS = ("cifar", "samepool", "same")
+PATTERN = (
+    r"(resnet(?:18|34|50|101|152|200))(?:_x(0\.(?:0[1-9]|[1-9])\d*|[1-9]\d*(?:\.\d+)?))?(?:_(cifar|samepool|same))?"
+)
+"""Depth, width and variant; below a hundredth, the stem would have no channel."""
+
+NAMES = (
+    "resnet18",
+    "resnet34",
+    "resnet50",
+    "resnet101",
+    "resnet152",
+    "resnet200",
+    "resnet18_x0.5",
+    "resnet50_x4",
+    "resnet18_cifar",
+    "resnet18_samepool",
+    "resnet18_same",
+    "resnet18_x0.5_cifar",
+)
+"""Some of those that the pattern allows, to be named where another is asked for."""
 
 LAYERS = {"L1": "relu", "L2": "layer1", "L3": "layer2", "L4": "layer3", "L5": "layer4"}
 """The stem after its ReLU, and the four stages, by the names of CompRess's Table 5; the embedding is the mean of L5."""
@@ -130,9 +149,8 @@ def _pad_strided_convolutions_as_same(module: nn.Module) -> None:
 
 def build(name: str, size: int) -> ResNet:
     """The ResNet of the depth, width and variant that ``name`` tells."""
-    match = re.fullmatch(rf"(resnet\d+)(?:_x(\d+(?:\.\d+)?))?(?:_({'|'.join(VARIANTS)}))?", name)
-    if match is None or match[1] not in DEPTHS:
-        variants = [f"resnet18_{variant}" for variant in VARIANTS]
-        raise unknown("architecture", name, [*DEPTHS, "resnet18_x0.5", "resnet50_x4", "resnet18_x0.5_cifar", *variants])
+    match = re.fullmatch(PATTERN, name)
+    if match is None:
+        raise unknown("architecture", name, NAMES)
     block, depths = DEPTHS[match[1]]
     return ResNet(block, depths, width=round(64 * float(match[2] or 1)), variant=match[3])

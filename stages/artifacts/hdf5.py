@@ -12,6 +12,9 @@ if TYPE_CHECKING:
     from _typeshed import ReadableBuffer, WriteableBuffer
 
 
+AGAIN = "delete it and run the stage again, alone first (snakemake {path}): what was made from it may still hold"
+
+
 @contextlib.contextmanager
 def open_complete(path: Path, kind: str) -> Iterator[Any]:
     """Open an HDF5 file of ours for reading; refuse a missing, damaged, incomplete or different one."""
@@ -23,14 +26,14 @@ def open_complete(path: Path, kind: str) -> Iterator[Any]:
         file = h5py.File(path, "r")
     except OSError as error:
         raise UserError(
-            f"{path}: damaged or truncated, not a readable HDF5 file ({error}); delete it and run the stage again"
+            f"{path}: damaged or truncated, not a readable HDF5 file ({error}); {AGAIN.format(path=path)}"
         ) from error
     with file:
         found = file.attrs.get("kind")
         if found != kind:
             raise UserError(f"{path}: expected a {kind} file, found {found or 'an HDF5 file that is not ours'}")
         if not file.attrs.get("complete", False):
-            raise UserError(f"{path}: incomplete, its writing was interrupted; delete it and run the stage again")
+            raise UserError(f"{path}: incomplete, its writing was interrupted; {AGAIN.format(path=path)}")
         yield file
 
 

@@ -20,16 +20,16 @@ class Entry:
     method: str
     """How it was trained, by the name that this project's own method has or would have."""
     architecture: str
-    dimension: int
     layout: str
     """How the file is laid out, a name in `stages.checkpoints.layouts`."""
-    url: str
     size: int
     normalisation: str
     """A name in `stages.artifacts.weights`."""
     interpolation: str = "bilinear"
     """By which its authors bring images to ``size`` for evaluation: bilinear or bicubic."""
     dataset: str = "imagenet"
+    url: str = ""
+    """Where it is downloaded; without one, the user brings ``file``."""
     file: str = ""
     """The file's name here; if empty, that in the URL."""
     published: Mapping[str, float] = dataclasses.field(default_factory=dict)
@@ -72,9 +72,15 @@ def _entry(name: str, table: dict[str, Any], path: Path) -> Entry:
     for key in table:
         if key not in fields:
             raise UserError(f"{path}: {name}: {unknown('key', key, fields)}")
-    for key, field in fields.items():
-        if key not in table and field.default is field.default_factory is dataclasses.MISSING:
-            raise UserError(f"{path}: {name}: has no {key}")
+    missing = [
+        key
+        for key, field in fields.items()
+        if key not in table and field.default is field.default_factory is dataclasses.MISSING
+    ]
+    if not {"url", "file"} & table.keys():
+        missing.append("url (where the file is downloaded) or file (the name of one that is there)")
+    if missing:
+        raise UserError(f"{path}: {name}: has no {', '.join(missing)}")
     if table["normalisation"] not in NORMALISATIONS:
         raise UserError(f"{path}: {name}: {unknown('normalisation', table['normalisation'], NORMALISATIONS)}")
     return Entry(name=name, **table)

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from stages.architectures import Encoder
 from stages.artifacts.heads import tensors_of
-from stages.errors import above_zero
+from stages.errors import above_zero, at_least
 from stages.pretraining import Pretraining
 from stages.training.batches import Batch
 from stages.training.recipe import TrainingRecipe
@@ -44,6 +44,7 @@ class Options(TrainingRecipe):
     def __post_init__(self) -> None:
         super().__post_init__()
         above_zero(temperature=self.temperature)
+        at_least(1, projection_dimension=self.projection_dimension)
 
 
 class SimCLR(Pretraining):

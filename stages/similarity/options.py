@@ -3,7 +3,7 @@
 import dataclasses
 from typing import Annotated, Literal
 
-from stages.errors import UserError, above_zero
+from stages.errors import UserError, above_zero, at_least
 from stages.training.recipe import TrainingRecipe
 
 Precision = Literal["single", "half"]
@@ -32,6 +32,7 @@ class SimilarityOptions(TrainingRecipe):
     def __post_init__(self) -> None:
         super().__post_init__()
         above_zero(temperature=self.temperature)
+        at_least(1, queue_length=self.queue_length)
         not_too_sharp(self.precision, temperature=self.temperature)
 
 

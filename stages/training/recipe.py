@@ -32,6 +32,10 @@ class Recipe:
     warmup_epochs: Annotated[int, "epochs of linear increase from 0 to the learning rate"] = 0
 
     def __post_init__(self) -> None:
+        if self.warmup_epochs >= self.epochs > 0:
+            raise UserError(
+                f"--warmup-epochs is {self.warmup_epochs}, but there are {self.epochs} epochs; expected fewer, or 0"
+            )
         at_least(0, epochs=self.epochs, warmup_epochs=self.warmup_epochs)
         at_least(2, batch_size=self.batch_size)
         not_negative(learning_rate=self.learning_rate, weight_decay=self.weight_decay, gamma=self.gamma)

@@ -2,6 +2,8 @@
 
 import fnmatch
 import json
+import math
+import re
 import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -168,6 +170,8 @@ class Experiment:
             name: self._without_teacher(name, entry) for name, entry in config["encoders"].items()
         }
         methods = {name: dict(entry) for name, entry in config.get("methods", {}).items()}
+        for name in methods:
+            _check_method(name, methods)
         groups = [(f"students[{number}]", group) for number, group in enumerate(config.get("students", []))]
         known = {*self.encoders, *(name for _, group in groups for name in _all_names_of(group, methods))}
         for where, group in groups:
@@ -273,9 +277,11 @@ class Experiment:
         for key in entry:
             if key not in ("fetch", "dataset", "canary"):
                 raise ConfigError(f"{where}: {unknown('key', key, ('fetch', 'dataset', 'canary'))}")
-        catalogue = tomllib.loads(CATALOGUE.read_text())
+        catalogue = _catalogue()
         require(f"{where}.fetch", "checkpoint", entry["fetch"], catalogue)
         table = catalogue[entry["fetch"]]
+        if "architecture" not in table:
+            raise ConfigError(f"{where}.fetch: the table {entry['fetch']} of {CATALOGUE.name} has no architecture")
         if "canary" in entry:
             _check_labels(where, "knn", name, self.datasets[entry["dataset"]])
             _require_published(f"{where}.canary", entry["fetch"], table.get("published", {}))
@@ -285,7 +291,7 @@ class Experiment:
     def _pretrained(self, where: str, name: str, entry: Mapping[str, Any]) -> Pretrained:
         if "architecture" not in entry:
             raise ConfigError(f"{where}: the key 'architecture' is missing (such as resnet18 or mobilenet_v2)")
-        _check_architecture(f"{where}.architecture", entry["architecture"])
+        _check_architecture(f"{where}.architecture", entry["architecture"], self.datasets[entry["dataset"]])
         method = entry["pretrain"]
         require(f"{where}.pretrain", "pretraining method", method, source.plugins("stages.pretraining"))
         _check_labels(where, method, name, self.datasets[entry["dataset"]])
@@ -311,30 +317,28 @@ class Experiment:
         self, where: str, group: Mapping[str, Any], methods: Methods, known: Iterable[str]
     ) -> Iterable[Student | OnlineTeacher]:
         """A group's students: every teacher with every architecture, method and seed; with the teachers of its own."""
+        require(f"{where}.dataset", "dataset", group["dataset"], self.datasets)
+        dataset = self.datasets[group["dataset"]]
         for architecture in group["architectures"]:
-            _check_architecture(f"{where}.architectures", architecture)
+            _check_architecture(f"{where}.architectures", architecture, dataset)
         for label in group["methods"]:
             require(f"{where}.methods", "method", label, [*source.plugins("stages.distillation"), *methods])
-            method = _method_of(label, methods)
-            require(f"methods.{label}.method", "method", method, source.plugins("stages.distillation"))
         online = _is_online(where, group, methods)
         for teacher in group["teachers"]:
             if online:
-                _check_architecture(f"{where}.teachers: {group['methods'][0]} trains them along", teacher)
+                _check_architecture(f"{where}.teachers: {group['methods'][0]} trains them along", teacher, dataset)
             else:
                 others = [other for other in known if not other.startswith(f"{teacher}--")]
                 require(f"{where}.teachers", "encoder", teacher, others)
         for name, (teacher, architecture, label, seed) in _names_of(group).items():
             method = _method_of(label, methods)
             module = source.plugin_module("stages.distillation", method)
-            variant = {key: value for key, value in methods.get(label, {}).items() if key != "method"}
+            variant = _variant_options(label, methods)
             shared = _given(f"{where}.options", module, group.get("options", {}))
-            options = _options(f"methods.{label}", module, {**shared, **variant})
-            dataset = group["dataset"]
-            require(f"{where}.dataset", "dataset", dataset, self.datasets)
+            options = _options(f"{where}: {label}", module, {**shared, **variant})
             if online:
                 teacher_name = f"{name}{TEACHER_SUFFIX}"
-                yield OnlineTeacher(teacher_name, name, method, teacher, dataset, options)
+                yield OnlineTeacher(teacher_name, name, method, teacher, dataset.name, options)
                 teacher = teacher_name
             yield Student(
                 name=name,
@@ -343,7 +347,7 @@ class Experiment:
                 label=label,
                 method=method,
                 architecture=architecture,
-                dataset=dataset,
+                dataset=dataset.name,
                 augmentation=self._augmentation(where, group),
                 normalisation=group.get("normalisation", "imagenet"),
                 seed=seed,
@@ -394,7 +398,9 @@ class Experiment:
 
 def _check_labels(where: str, kind: str, encoder: str, dataset: Dataset) -> None:
     """Refuse, before anything runs, an evaluation of or a training on images whose labels it cannot read."""
-    found = source.constant(source.plugin_module("stages.datasets.sources", dataset.source), "LABELS", "one")
+    found = source.constant(
+        source.plugin_module("stages.datasets.sources", dataset.source), "LABELS", "one", dataset.options
+    )
     needed = LABELS.get(kind, found)
     if found != needed:
         raise ConfigError(
@@ -402,6 +408,13 @@ def _check_labels(where: str, kind: str, encoder: str, dataset: Dataset) -> None
             f"label{'s' if needed == 'several' else ''} each, but {dataset.source} has {found}; name other datasets or "
             "encoders"
         )
+
+
+def _catalogue() -> dict[str, Any]:
+    try:
+        return tomllib.loads(CATALOGUE.read_text())
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{CATALOGUE}: not a TOML file (are all texts in quotes?): {error}") from None
 
 
 def _require_published(where: str, checkpoint: str, published: Mapping[str, float]) -> None:
@@ -480,6 +493,19 @@ def _method_of(label: str, methods: Methods) -> str:
     return str(methods.get(label, {}).get("method", label))
 
 
+def _variant_options(label: str, methods: Methods) -> dict[str, Any]:
+    """The options that the config gives a method or variant of its own."""
+    return {key: value for key, value in methods.get(label, {}).items() if key != "method"}
+
+
+def _check_method(label: str, methods: Methods) -> None:
+    """Refuse a wrong entry of the config's methods, whether or not a group uses it: a slip may be why none does."""
+    known, method = source.plugins("stages.distillation"), _method_of(label, methods)
+    where = f"methods.{label}.method" if "method" in methods[label] else f"methods.{label}"
+    require(where, "method", method, known)
+    _given(f"methods.{label}", source.plugin_module("stages.distillation", method), _variant_options(label, methods))
+
+
 def _all_names_of(group: Mapping[str, Any], methods: Methods) -> Iterable[str]:
     """The names of a group's students and of the teachers that are trained along with them."""
     for name, (_, _, label, _) in _names_of(group).items():
@@ -538,7 +564,10 @@ def _options(where: str, module: str, entry: Mapping[str, Any], fixed: Iterable[
     for option in known.values():
         if option.required and option.name not in given:
             raise ConfigError(f"{where}: the key {option.name!r} is missing ({option.help})")
-    return {name: given.get(name, option.default) for name, option in known.items()}
+    values = {name: given.get(name, option.default) for name, option in known.items()}
+    if refusal := source.refusal(module, values):
+        raise ConfigError(f"{where}: {refusal}")
+    return values
 
 
 def _given(where: str, module: str, values: Mapping[str, Any], fixed: Iterable[str] = ()) -> dict[str, Any]:
@@ -548,14 +577,39 @@ def _given(where: str, module: str, values: Mapping[str, Any], fixed: Iterable[s
         if key not in known:
             raise ConfigError(f"{where}: {unknown('key', key, [*known, *fixed])}")
         if not known[key].accepts(value):
-            raise ConfigError(f"{where}.{key}: expected {known[key].expected}, got {value!r} ({known[key].help})")
+            hint = _number_hint(known[key], value)
+            raise ConfigError(f"{where}.{key}: expected {known[key].expected}, got {value!r}{hint} ({known[key].help})")
     return dict(values)
 
 
-def _check_architecture(where: str, name: str) -> None:
-    families = source.plugins("stages.architectures")
+def _number_hint(option: source.Option, value: Any) -> str:
+    """How to write a number that YAML 1.1 takes for text, for want of a point or of the exponent's sign."""
+    try:
+        number = float(value) if isinstance(value, str) else math.nan
+    except ValueError:
+        return ""
+    digits, exponent, power = f"{number:e}".partition("e")
+    fits = math.isfinite(number) and option.accepts(number)
+    return f", which YAML reads as text: write {float(digits)}{exponent}{power}" if fits else ""
+
+
+def _check_architecture(where: str, name: str, dataset: Dataset) -> None:
+    # A name ends its family at the first sign, so one with a dash could never be asked for.
+    families = [family for family in source.plugins("stages.architectures") if family.isalpha()]
     if source.architecture_family(name) not in families:
         raise ConfigError(f"{where}: {unknown('architecture', name, families)}, each with its variant, as in resnet18")
+    module = source.plugin_module("stages.architectures", source.architecture_family(name))
+    nothing: tuple[str, ...] = ()
+    names, pattern = source.constant(module, "NAMES", nothing), source.constant(module, "PATTERN", "")
+    # A family that does not say which names it takes is left to tell its encoder's job.
+    if names and name not in names and not re.fullmatch(pattern, name):
+        raise ConfigError(f"{where}: {unknown('architecture', name, names)}")
+    smallest = source.constant(module, "SMALLEST", 1)
+    if dataset.size < smallest:
+        raise ConfigError(
+            f"{where}: {name} cannot see images of {dataset.size} pixels, the size of {dataset.name}; expected a size "
+            f"of at least {smallest}"
+        )
 
 
 def _check_schema(config: Mapping[str, Any]) -> None:
@@ -566,7 +620,10 @@ def _check_schema(config: Mapping[str, Any]) -> None:
 
 
 def _schema_message(error: Any) -> str:
-    where = ".".join(map(str, error.absolute_path)) or "the config"
+    places = (f"[{place}]" if isinstance(place, int) else f".{place}" for place in error.absolute_path)
+    where = "".join(places).removeprefix(".") or "the config"
+    if error.instance is None and error.validator == "type":
+        return f"{where}: is empty; fill it in, or take the key out"
     if error.validator == "additionalProperties":
         known = error.schema["properties"]
         odd = next(key for key in error.instance if key not in known)

@@ -47,19 +47,32 @@ def _files(folder: str, parts: Iterable[str]) -> Iterator[File]:
         if path.is_file():
             yield str(path), path.stat().st_size, path.stat().st_mtime_ns
         elif path.is_dir():
-            yield from _files_under(str(path))
+            for entry in files_under(str(path)):
+                status = entry.stat()
+                yield entry.path, status.st_size, status.st_mtime_ns
 
 
-def _files_under(folder: str) -> Iterator[File]:
-    """The files of a folder, without a `Path` for each: of a million, they alone would take half a minute."""
+def files_under(folder: str, above: frozenset[tuple[int, int]] = frozenset()) -> Iterator["os.DirEntry[str]"]:
+    """The files of a folder and of those below, by their names; links count as what they lead to.
+
+    What a link leads to that is not there, or that it lies in, is left out. There is no `Path` for each file: of a
+    million, they alone would take half a minute.
+    """
+    status = Path(folder).stat()
+    here = (status.st_dev, status.st_ino)
+    if here in above:
+        return
     with os.scandir(folder) as entries:
         ordered = sorted(entries, key=attrgetter("name"))
     for entry in ordered:
-        if entry.is_dir(follow_symlinks=False):
-            yield from _files_under(entry.path)
+        try:
+            is_folder = entry.is_dir()
+        except OSError:  # a link that leads to itself
+            continue
+        if is_folder:
+            yield from files_under(entry.path, above | {here})
         elif entry.is_file():
-            status = entry.stat()
-            yield entry.path, status.st_size, status.st_mtime_ns
+            yield entry
 
 
 def _state(files: Iterable[File]) -> str:

@@ -1,6 +1,7 @@
 """Where jobs run: the machine's GPUs, the folders that a container sees, and where caches are kept."""
 
 import argparse
+import os
 import shlex
 from collections.abc import Iterable, Iterator, Mapping, MutableMapping
 from pathlib import Path
@@ -65,14 +66,36 @@ def _outside(environment: Mapping[str, str], data: Iterable[str]) -> Iterator[Pa
 
     A link in a folder of data leads out of it: its target has to be seen as well.
     """
-    named = [
-        environment[variable] for variable in ("TMPDIR", *CACHES, "DISTILLERY_MIRROR") if environment.get(variable)
-    ]
+    named = [environment[variable] for variable in ("TMPDIR", *CACHES) if environment.get(variable)]
+    data = [*data, *filter(None, [environment.get("DISTILLERY_MIRROR")])]
     folders = [Path(each).absolute() for each in [*named, *data]]
-    linked = [link for folder in folders if folder.is_dir() for link in folder.iterdir() if link.is_symlink()]
-    for folder in [*folders, *(path.resolve() for path in [*folders, *linked])]:
+    linked = [target for each in data for target in _joined(_targets(Path(each)))]
+    for folder in [*folders, *(path.resolve() for path in folders), *linked]:
         if not any(folder.is_relative_to(seen) for seen in (Path.cwd(), SEEN)):
             yield folder
+
+
+def _targets(folder: Path, depth: int = 2) -> Iterator[Path]:
+    """Where links in a folder lead, those in its subfolders included: a split may be one, a class, a checkpoint.
+
+    Deeper ones, such as a link for each image, are not looked for, as each job would have to go through all images.
+    """
+    if depth == 0 or not folder.is_dir():
+        return
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.is_symlink():
+                yield Path(os.path.realpath(entry.path))
+            yield from _targets(Path(entry.path), depth - 1)
+
+
+def _joined(targets: Iterable[Path]) -> Iterator[Path]:
+    """The targets or, of several in one folder, that folder: a bind for each class would be too long a command."""
+    siblings: dict[Path, set[Path]] = {}
+    for target in targets:
+        siblings.setdefault(target.parent, set()).add(target)
+    for parent, these in siblings.items():
+        yield from these if len(these) == 1 or parent == Path("/") else {parent}
 
 
 def check_binds(arguments: str) -> None:

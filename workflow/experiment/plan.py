@@ -3,13 +3,13 @@
 import ast
 import csv
 import functools
-import os
+import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from experiment import source
+from experiment import content, source
 from experiment.config import Dataset, Evaluation, Experiment, Fetched, Student
 
 SUSTAINED = 10e12
@@ -57,7 +57,7 @@ TEACHER_PASSES = {"weights": 1, "networks": 2 * 2, "online": 2 * TRAINING + 2}
 
 @dataclass(frozen=True)
 class Job:
-    """``output`` tells whether it is done; ``train`` and ``val`` are the multiply-adds for each image of the split.
+    """``output`` tells which job it is; ``train`` and ``val`` are the multiply-adds for each image of the split.
 
     ``train`` is None where the architecture is unknown.
     """
@@ -77,10 +77,9 @@ class Job:
         train, val = images_of(self.dataset)
         return train * self.train + val * self.val
 
-    @property
-    def seconds(self) -> float | None:
-        """What it took the last time or, as far as it is known, should take."""
-        recorded = self.recorded
+    def seconds(self, as_before: bool) -> float | None:
+        """What it took the last time, if its parameters are those of then, or as far as it is known should take."""
+        recorded = self.recorded if as_before else None
         work = None if recorded else self.work
         return work / SUSTAINED if work is not None else recorded
 
@@ -95,26 +94,44 @@ class Job:
         return float(rows[-1]["s"]) if rows else None
 
 
-def plan(experiment: Experiment) -> Iterator[str]:
-    """The lines to show: the data, then the hours of the jobs that are yet to be done; nothing if all is there."""
-    data = [line for dataset in experiment.datasets.values() for line in _data(dataset)]
+def plan(experiment: Experiment, to_come: Mapping[str, bool]) -> Iterator[str]:
+    """The lines to show: the data, then the hours of the jobs that are to run; nothing if none needs either.
+
+    Args:
+        experiment: the checked config.
+        to_come: the files that jobs are to make, and of each whether its job has run with the same parameters before.
+    """
+    data = [
+        line
+        for dataset in experiment.datasets.values()
+        if f"results/datasets/{dataset.name}/train.h5" in to_come
+        for line in _data(dataset)
+    ]
     data += [
-        f"{encoder.name}: checkpoint {encoder.checkpoint}, a download"
+        _checkpoint(encoder)
         for encoder in experiment.encoders.values()
-        if isinstance(encoder, Fetched) and not _weights(encoder.name).exists()
+        if isinstance(encoder, Fetched) and str(_weights(encoder.name)) in to_come
     ]
     if data:
-        yield "Data that is not yet in results/:"
+        yield "Data to come into results/:"
         yield from (f"  {line}" for line in data)
-    waiting = [job for job in jobs(experiment) if not job.output.exists()]
+    waiting = [(job, to_come[str(job.output)]) for job in jobs(experiment) if str(job.output) in to_come]
     if waiting:
-        yield f"GPU hours to come, by recorded times where a job has run before, else assuming {ASSUMPTION}:"
+        yield (
+            "GPU hours to come, by the recorded time of a job that has run with the same parameters, else assuming "
+            f"{ASSUMPTION}:"
+        )
         yield from (f"  {line}" for line in _hours(waiting))
 
 
+def _checkpoint(encoder: Fetched) -> str:
+    table = json.loads(encoder.entry)
+    name = table.get("file") or table.get("url", "").rpartition("/")[2]
+    file = Path("results/downloads", encoder.checkpoint, name)
+    return f"{encoder.name}: checkpoint {encoder.checkpoint}, {f'from {file}' if file.is_file() else 'a download'}"
+
+
 def _data(dataset: Dataset) -> Iterator[str]:
-    if Path(f"results/datasets/{dataset.name}/train.h5").exists():
-        return
     folder = dataset.options.get("path")
     if folder:
         size = "" if _images(dataset) else f" (taken to be as large as ImageNet: {IMAGENET[0]:,} train images)"
@@ -126,11 +143,11 @@ def _data(dataset: Dataset) -> Iterator[str]:
         yield f"{dataset.name}: source {dataset.source}, which comes with the installation"
 
 
-def _hours(waiting: list[Job]) -> Iterator[str]:
+def _hours(waiting: list[tuple[Job, bool]]) -> Iterator[str]:
     """A line a rule, the sum, and what was not counted."""
     rules: dict[str, list[float | None]] = {}
-    for job in waiting:
-        rules.setdefault(job.rule, []).append(job.seconds)
+    for job, as_before in waiting:
+        rules.setdefault(job.rule, []).append(job.seconds(as_before))
     for rule, these in rules.items():
         yield f"{rule}: {len(these)} job{'s' * (len(these) > 1)}, {_shown(sum(filter(None, these)))}"
     seconds = [each for these in rules.values() for each in these]
@@ -264,8 +281,6 @@ def _images(dataset: Dataset) -> tuple[int, ...]:
 @functools.cache
 def _files(split: Path) -> int:
     """The images in a split's folder, found as `stages.datasets.sources.folder` does."""
-    nothing: set[str] = set()
-    suffixes = source.constant("stages.datasets.sources.folder", "EXTENSIONS", nothing)
-    names = (name for _, _, names in os.walk(split) for name in names)
-    endings = tuple(suffixes)
-    return sum(name.lower().endswith(endings) for name in names)
+    nothing: tuple[str, ...] = ()
+    endings = source.constant("stages.datasets.sources.folder", "EXTENSIONS", nothing)
+    return sum(file.name.lower().endswith(endings) for file in content.files_under(str(split))) if split.is_dir() else 0

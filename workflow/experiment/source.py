@@ -4,6 +4,7 @@ import ast
 import functools
 import hashlib
 import re
+import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -173,6 +174,64 @@ def defines(module: str, function: str) -> bool:
 def options(module: str) -> dict[str, Option]:
     """The options that ``module`` declares in its dataclass ``Options``, inherited ones first."""
     return {option.name: option for option in _fields(module, "Options")}
+
+
+def refusal(module: str, values: Mapping[str, Any]) -> str | None:
+    """Why ``module``'s ``Options`` refuses ``values``, each of its option's type, in the config's words; or None.
+
+    The class and what its checks call are made of their own source, without an import of what the stage imports. A
+    check that needs another package than Python's own is left to the job.
+    """
+    made = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
+    try:
+        _definition(module, "Options")(**made)
+    except _definition("stages.errors", "UserError") as error:
+        return re.sub(r"--([a-z][a-z-]*)", lambda flag: flag[1].replace("-", "_"), str(error))
+    except NameError:
+        pass
+    return None
+
+
+def _definition(module: str, name: str) -> Any:
+    """What ``module`` defines as ``name``, without an import of it."""
+    _define(module, name, _scope(module))
+    return _scope(module)[name]
+
+
+@functools.cache
+def _scope(module: str) -> dict[str, Any]:
+    """The names of ``module`` that are defined so far; dataclasses look for the module that they are of."""
+    return {"__name__": __name__}
+
+
+def _define(module: str, name: str, scope: dict[str, Any]) -> None:
+    """Put ``name`` into ``scope`` and what its statement mentions, as far as it is of the stages or Python's own."""
+    node = next((node for node in tree(module).body if name in _bound(node)), None)
+    origin = node.module if isinstance(node, ast.ImportFrom) else name
+    if node is None or name in scope:
+        return
+    if str(origin).startswith(f"{PACKAGE}."):
+        scope[name] = _definition(str(origin), name)
+    elif not isinstance(node, (ast.Import, ast.ImportFrom)) or str(origin).partition(".")[0] in sys.stdlib_module_names:
+        scope[name] = None
+        for used in ast.walk(node):
+            if isinstance(used, ast.Name) and isinstance(used.ctx, ast.Load):
+                _define(module, used.id, scope)
+        # Annotations stay text: they may name what only the type checker imports.
+        exec(compile(ast.Module([*ANNOTATIONS, node], []), module, "exec"), scope)
+
+
+ANNOTATIONS = ast.parse("from __future__ import annotations").body
+
+
+def _bound(node: ast.stmt) -> set[str]:
+    """The names that a statement at the top of a module binds."""
+    if isinstance(node, (ast.ClassDef, ast.FunctionDef)):
+        return {node.name}
+    if isinstance(node, (ast.Import, ast.ImportFrom)):
+        return {alias.asname or alias.name.partition(".")[0] for alias in node.names}
+    targets = node.targets if isinstance(node, ast.Assign) else ()
+    return {target.id for target in targets if isinstance(target, ast.Name)}
 
 
 def _fields(module: str, name: str) -> Iterator[Option]:

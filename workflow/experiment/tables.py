@@ -120,6 +120,7 @@ class _Resolver:
 
     def __init__(self, experiment: "Experiment") -> None:
         self.evaluations = experiment.evaluations
+        self.known = {"evaluation": list(experiment.evaluations), "dataset": list(experiment.datasets)}
         self.datasets = {name: encoder.dataset for name, encoder in experiment.encoders.items()}
         self.measured = {(m.encoder, m.dataset, m.evaluation): m for m in experiment.measurements}
         self.seeds: dict[str, list[str]] = {}
@@ -153,12 +154,18 @@ def _table(name: str, entry: Mapping[str, Any], resolver: _Resolver) -> Table:
     rows, columns = _by_text(entry["rows"]), _by_text(entry["columns"])
     groups = _by_text(entry.get("groups", {"": {}}))
     cells = tuple(_cells(where, rows, columns, groups, resolver))
+    # First, or the rows would be blamed for a column in which nothing can be measured.
+    for label, column in columns.items():
+        for group, variables in groups.items():
+            for key, known in resolver.known.items():
+                if key in column:
+                    place = f"{where}.columns.{label}.{key}"
+                    require(place, key, _filled(place, column[key], group, variables), known)
     for label in _missing(rows, {cell.row for cell in cells}):
         names = [_filled(where, rows[label], group, variables) for group, variables in groups.items()]
         _refuse_empty(f"{where}.rows.{label}", "encoder", names, resolver.names)
     for label in _missing(columns, {cell.column for cell in cells}):
-        names = [_filled(where, columns[label]["evaluation"], group, variables) for group, variables in groups.items()]
-        _refuse_empty(f"{where}.columns.{label}", "evaluation", names, resolver.evaluations)
+        _refuse_empty(f"{where}.columns.{label}", "evaluation", [], ())
     for label in _missing(groups, {cell.group for cell in cells}):
         _refuse_empty(f"{where}.groups.{label}", "encoder", [], ())
     reported = _reported(where, entry["reported"]) if "reported" in entry else None

@@ -1,5 +1,6 @@
 # What the rules' inputs and parameters are: functions of the wildcards, over the checked config.
 
+import atexit
 import sys
 
 from experiment import commands, content, images, source
@@ -11,6 +12,15 @@ try:
     experiment = Experiment(config)
 except ConfigError as error:
     sys.exit(f"error: config: {error}")
+
+
+def say_plan():
+    """Tell of the jobs that are to run what they need; of a config or a target that was refused, there are none."""
+    to_come, known = {}, workflow.persistence
+    for job in workflow.dag.needrun_jobs(exclude_finished=False) if workflow.dag else ():
+        as_before = known.has_metadata(job) and not known.params_changed(job)
+        to_come.update(dict.fromkeys(map(str, job.output), as_before))
+    sys.stderr.writelines(f"{line}\n" for line in plan(experiment, to_come))
 
 
 def tracked(path):

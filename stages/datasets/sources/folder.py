@@ -1,6 +1,9 @@
 """A folder of images, ``<path>/{train,val}/<class>/*``: the layout of torchvision's ImageFolder."""
 
 import dataclasses
+import os
+from collections.abc import Iterator
+from operator import attrgetter
 from pathlib import Path
 from typing import Annotated
 
@@ -10,7 +13,7 @@ from stages.errors import UserError
 
 FOLDER = ("train", "val")
 
-EXTENSIONS = {".jpeg", ".jpg", ".png", ".webp"}
+EXTENSIONS = (".jpeg", ".jpg", ".png", ".webp")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -19,17 +22,58 @@ class Options:
 
 
 def read(options: Options, split: str) -> Split:
-    """The split's images in the order of their paths, their bytes as they are."""
+    """The split's images in the order of their paths, their bytes as they are; links count as what they lead to."""
     folder = Path(options.path) / split
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder; expected one folder a class in it")
-    classes = sorted(entry.name for entry in folder.iterdir() if entry.is_dir())
-    labelled = [(str(file), label) for label, name in enumerate(classes) for file in _images(folder / name)]
+    entries = _entries(str(folder))
+    classes = [entry.name for entry in entries if entry.is_dir()]
+    if not classes:
+        raise UserError(
+            f"{folder}: no class folder in it; expected one for each class, or one for all images if they have no "
+            f"labels, such as {folder / 'all'}/"
+        )
+    if beside := [entry.path for entry in entries if not entry.is_dir() and _is_named_as_image(entry)]:
+        more = f" and {len(beside) - 1} more" if len(beside) > 1 else ""
+        raise UserError(f"{beside[0]}{more}: not in a class folder; move them into one, or out of {folder}")
+    labelled = [(file, label) for label, name in enumerate(classes) for file in _images(folder / name)]
     return split_of_files(classes, labelled)
 
 
-def _images(folder: Path) -> list[Path]:
-    files = sorted(file for file in folder.rglob("*") if file.suffix.lower() in EXTENSIONS and file.is_file())
+def _images(folder: Path) -> list[str]:
+    files = list(_files(str(folder)))
     if not files:
         raise UserError(f"{folder}: holds no image; expected files ending in {', '.join(sorted(EXTENSIONS))}")
     return files
+
+
+def _files(folder: str, above: frozenset[tuple[int, int]] = frozenset()) -> Iterator[str]:
+    status = Path(folder).stat()
+    here = (status.st_dev, status.st_ino)
+    if here in above:
+        raise UserError(f"{folder}: a link to a folder that it lies in, so that its images have no end; remove it")
+    for entry in _entries(folder):
+        if entry.is_dir():
+            yield from _files(entry.path, above | {here})
+        elif _is_named_as_image(entry) and entry.is_file():
+            yield entry.path
+
+
+def _entries(folder: str) -> list["os.DirEntry[str]"]:
+    """What is in a folder, by name: a link that leads nowhere may have been an image, or a whole class."""
+    with os.scandir(folder) as found:
+        entries = sorted(found, key=attrgetter("name"))
+    for entry in entries:
+        if entry.is_symlink():
+            try:
+                entry.stat()
+            except OSError as error:
+                raise UserError(
+                    f"{entry.path}: a link to {Path(entry.path).readlink()} that leads nowhere ({error.strerror}); "
+                    "mend or remove it or, if only the container does not see its target, bind that by apptainer-args"
+                ) from None
+    return entries
+
+
+def _is_named_as_image(entry: "os.DirEntry[str]") -> bool:
+    return entry.name.lower().endswith(EXTENSIONS)

@@ -13,6 +13,9 @@ FOLDER = "stl10_binary"
 
 IMAGES = {"train": (5_000, 8_000), "unlabeled": (100_000, 8_000), "train+unlabeled": (105_000, 8_000)}
 
+LABELS = {"train": "one", "unlabeled": "none", "train+unlabeled": "none for some"}
+"""A label that some images lack is of no use to an evaluation."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Options:
