@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Starts, as root, a SLURM cluster of one node with two pretended GPUs, and Docker's daemon; what runs already is left.
+# Starts, as root, a SLURM cluster of two nodes on this host, each with a pretended GPU, and Docker's daemon; what runs
+# already is left, but for a cluster that an older version of this script has started.
 # A SLURM that is not this one is left alone, and refused: srun finds the configuration in /etc/slurm only.
 set -euo pipefail
 
@@ -8,7 +9,8 @@ if [ -e /etc/slurm/slurm.conf ] && ! grep -q "^ClusterName=pretended" /etc/slurm
     echo "this host has a SLURM of its own, in /etc/slurm" >&2
     exit 1
 fi
-mkdir -p /etc/slurm $home/state $home/spool /run/munge /var/log/munge
+nodes=(pretended1 pretended2)
+mkdir -p /etc/slurm $home/state /run/munge /var/log/munge
 
 wait_for() { # SECONDS COMMAND...
     local until=$((SECONDS + $1))
@@ -28,9 +30,8 @@ chown -R munge: /etc/munge /var/lib/munge /var/log/munge /run/munge
 munge --no-input >/dev/null 2>&1 || runuser -u munge -- munged
 wait_for 20 munge --no-input
 
-touch $home/gpu0 $home/gpu1
 # A node may pretend to more than it has: the tests' jobs are small, what they ask for is not.
-cat >/etc/slurm/slurm.conf <<CONF
+cat >$home/slurm.conf <<CONF
 ClusterName=pretended
 SlurmctldHost=$(hostname -s)(127.0.0.1)
 SlurmUser=root
@@ -38,11 +39,11 @@ SlurmdUser=root
 AuthType=auth/munge
 AuthInfo=cred_expire=10
 StateSaveLocation=$home/state
-SlurmdSpoolDir=$home/spool
+SlurmdSpoolDir=$home/spool-%n
 SlurmctldPidFile=$home/slurmctld.pid
-SlurmdPidFile=$home/slurmd.pid
+SlurmdPidFile=$home/%n.pid
 SlurmctldLogFile=$home/slurmctld.log
-SlurmdLogFile=$home/slurmd.log
+SlurmdLogFile=$home/%n.log
 ProctrackType=proctrack/linuxproc
 TaskPlugin=task/none
 SelectType=select/cons_tres
@@ -55,15 +56,29 @@ GresTypes=gpu
 MinJobAge=600
 KillWait=60
 ReturnToService=2
-NodeName=$(hostname -s) NodeAddr=127.0.0.1 CPUs=32 RealMemory=256000 Gres=gpu:pretended:2 State=UNKNOWN
 PartitionName=pretended Nodes=ALL Default=YES State=UP
 CONF
-echo "Name=gpu Type=pretended File=$home/gpu[0-1]" >/etc/slurm/gres.conf
+: >$home/gres.conf
+for number in "${!nodes[@]}"; do
+    node=${nodes[$number]}
+    mkdir -p "$home/spool-$node"
+    touch "$home/gpu$number"
+    echo "NodeName=$node NodeAddr=127.0.0.1 Port=$((6820 + number)) CPUs=32 RealMemory=256000" \
+        "Gres=gpu:pretended:1 State=UNKNOWN" >>$home/slurm.conf
+    echo "NodeName=$node Name=gpu Type=pretended File=$home/gpu$number" >>$home/gres.conf
+done
+if ! cmp -s $home/slurm.conf /etc/slurm/slurm.conf; then
+    scontrol shutdown >/dev/null 2>&1 || true
+    wait_for 60 sh -c '! pgrep -x "slurmctld|slurmd"'
+    cp $home/slurm.conf $home/gres.conf /etc/slurm/
+fi
 
 if ! scontrol ping 2>/dev/null | grep -q "is UP"; then
     slurmctld
     wait_for 20 sh -c 'scontrol ping | grep -q "is UP"'
 fi
-pgrep -x slurmd >/dev/null || slurmd
-wait_for 20 sh -c 'sinfo --noheader --format %t | grep -Eq "idle|mix|alloc"'
+for node in "${nodes[@]}"; do
+    pgrep -F "$home/$node.pid" >/dev/null 2>&1 || slurmd -N "$node"
+done
+wait_for 60 sh -c "[ \$(sinfo --noheader --Node --format %t | grep -Ecx 'idle|mix|alloc') = ${#nodes[@]} ]"
 wait_for 60 docker info
