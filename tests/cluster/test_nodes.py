@@ -10,7 +10,7 @@ from safetensors.numpy import load_file
 from tests.cluster.submission import PATIENCE, PROFILE, Submission, scontrol
 from tests.project import TINY, Project
 
-EPOCHS = 200
+EPOCHS = 100
 """Long enough to be interrupted."""
 
 TRAINING = {**TINY["encoders"]["teacher"], "learning_rate": 0.001}
