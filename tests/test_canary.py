@@ -34,7 +34,6 @@ def fetched_and_embedded(weights: Path, digits: SimpleNamespace, published: dict
             "url": server.url("toy.pth"),
             "layout": "dino",
             "architecture": "resnet18_x0.125",
-            "dimension": 64,
             "size": 32,
             "normalisation": "imagenet",
         }

@@ -122,9 +122,9 @@ def test_an_unknown_normalisation_is_no_argument(main: Any, capsys: pytest.Captu
         (
             "students/0",
             "swaw",
-            ["students.0.normalisation", "did you mean 'swav'", "known are half, imagenet, none, swav"],
+            ["students[0].normalisation", "did you mean 'swav'", "known are half, imagenet, none, swav"],
         ),
-        ("students/0", None, ["students.0.normalisation", "None"]),
+        ("students/0", None, ["students[0].normalisation", "None"]),
     ],
 )
 def test_an_unknown_normalisation_is_answered_with_the_nearest(where: str, value: Any, words: list[str]) -> None:

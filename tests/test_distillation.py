@@ -281,7 +281,7 @@ def trained(objective: Distillation, folder: Path, method: str, *, broken_at: in
             indices = torch.randperm(IMAGES, generator=torch.Generator().manual_seed(number))[:size]
             yield dataclasses.replace(batch, indices=indices)
 
-    recipe = dataclasses.replace(objective.options, epochs=3, learning_rate=0.05)
+    recipe = dataclasses.replace(objective.options, epochs=3, warmup_epochs=0, learning_rate=0.05)
     checkpoint = Checkpoint(folder, "key")
     run = Run(recipe, 0, STEPS // 3, torch.device("cpu"), checkpoint, checkpoint_seconds=0)
     train(objective, run, batches_from, lambda batch: batch, "a test")

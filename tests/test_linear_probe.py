@@ -75,7 +75,7 @@ def learned(
     presets: Sequence[Preset], pair: tuple[Path, Path], *, seed: int = 0, rows: Sequence[int] | None = None
 ) -> Heads:
     train, val = map(read_embeddings, pair)
-    checkpoint = Checkpoint(pair[0].parent / "checkpoints", "")
+    checkpoint = Checkpoint(pair[0].parent / "learned", "")
     checkpoint.remove()
     return training.probe(
         presets,

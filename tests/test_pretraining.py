@@ -118,7 +118,7 @@ def test_a_label_stands_for_the_method_in_tables(small_splits: tuple[Path, Path]
 
 @pytest.mark.parametrize("method", ["simclr", "supervised"])
 def test_the_head_is_thrown_away(method: str, small_splits: tuple[Path, Path], tmp_path: Path) -> None:
-    options = {"train": small_splits[0], "epochs": 1, "batch_size": 64, "learning_rate": 0.01}
+    options = {"train": small_splits[0], "epochs": 1, "batch_size": 64, "learning_rate": 0.01, "warmup_epochs": 0}
     training = Training(tmp_path, "pretrain", {"method": method, **options})
     pretrain.main(training.argv)
     state, card = load_weights(training.weights)
