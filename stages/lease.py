@@ -37,7 +37,7 @@ def leased(number: int, environment: Mapping[str, str]) -> list[str] | None:
     folder = LOCKS / f"distillery-gpus-{os.getuid()}"
     folder.mkdir(mode=0o700, exist_ok=True)
     # One lease after the other, so that no two wait for each other's GPUs.
-    turn = os.open(folder / "turn", os.O_CREAT | os.O_RDWR)
+    turn = os.open(folder / "turn", os.O_CREAT | os.O_RDWR, 0o600)
     fcntl.flock(turn, fcntl.LOCK_EX)
     held = _wait_for(min(number, len(gpus)), gpus, folder)
     os.close(turn)
@@ -57,7 +57,7 @@ def _wait_for(number: int, gpus: Iterable[str], folder: Path) -> list[str]:
 
 def _is_locked_by_us(path: Path) -> bool:
     """Take the lock, if nobody has it, for as long as this process and its children live."""
-    file = os.open(path, os.O_CREAT | os.O_RDWR)
+    file = os.open(path, os.O_CREAT | os.O_RDWR, 0o600)
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
