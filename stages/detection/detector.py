@@ -16,6 +16,7 @@ from stages.architectures import Encoder
 from stages.architectures.alexnet import AlexNet
 from stages.datasets.augmentations import to_float
 from stages.datasets.sources import Boxes
+from stages.training.batch_norms import batch_norms_in
 from stages.training.batches import Batch
 from stages.training.objective import Objective
 
@@ -75,9 +76,8 @@ class FeatureMap(nn.Module):
 
     def train(self, mode: bool = True) -> "FeatureMap":
         super().train(mode)
-        for module in self.modules():
-            if isinstance(module, nn.modules.batchnorm._BatchNorm):
-                module.eval()
+        for norm in batch_norms_in(self):
+            norm.eval()
         return self
 
 

@@ -11,7 +11,6 @@ from typing import Annotated
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from stages.architectures import Encoder
 from stages.distillation import Distillation, Setting, teacher_of
@@ -19,6 +18,7 @@ from stages.errors import UserError
 from stages.similarity.anchors import anchors_of
 from stages.similarity.divergence import divergence
 from stages.similarity.options import SimilarityOptions
+from stages.training.batch_norms import batch_norms_in
 from stages.training.batches import Batch
 from stages.training.momentum import follow, frozen
 
@@ -50,9 +50,8 @@ class CompRess2q(Distillation):
         super().train(mode)
         if self.key_student is not None:
             self.key_student.eval()
-            for module in self.key_student.modules():
-                if isinstance(module, _BatchNorm):
-                    module.train(mode)
+            for norm in batch_norms_in(self.key_student):
+                norm.train(mode)
         return self
 
     def forward(self, batch: Batch) -> Tensor:

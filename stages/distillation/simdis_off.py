@@ -12,12 +12,12 @@ from typing import Annotated, Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from stages.architectures import Encoder
 from stages.distillation import Setting
 from stages.prediction.options import SimDisOptions
 from stages.prediction.simdis import SimDis
+from stages.training.batch_norms import batch_norms_in
 from stages.training.batches import Batch
 from stages.training.momentum import frozen
 
@@ -48,11 +48,10 @@ class SimDisOff(SimDis):
         super().train(mode)
         self.teachers.eval()
         if self.options.teacher_statistics == "batch":
-            for module in self.teachers.modules():
-                if isinstance(module, _BatchNorm):
-                    # Together they are: normalise by the batch, and leave the running statistics as they are.
-                    module.train()
-                    module.track_running_stats = False
+            for norm in batch_norms_in(self.teachers):
+                # Together they are: normalise by the batch, and leave the running statistics as they are.
+                norm.train()
+                norm.track_running_stats = False
         return self
 
     def forward(self, batch: Batch) -> Tensor:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from stages import processes
-from stages.architectures import Encoder, encoders_in
+from stages.architectures import encoders_in
 
 
 def synchronise(module: nn.Module) -> None:
@@ -23,18 +23,19 @@ def synchronise(module: nn.Module) -> None:
             convert_sync_batchnorm(encoder)
             continue
         # torch has no kernel for it on CPUs: there, all processes normalise all images, which costs time alone.
-        for norm in _batch_norms(encoder):
+        for norm in batch_norms_in(encoder):
             norm.register_forward_pre_hook(_take_all)
             norm.register_forward_hook(_keep_own)
 
 
 def by_batch(module: nn.Module) -> bool:
     """Whether an encoder in ``module`` normalises by the images of the batch that it is given."""
-    return any(norm.training for encoder in encoders_in(module) for norm in _batch_norms(encoder))
+    return any(norm.training for encoder in encoders_in(module) for norm in batch_norms_in(encoder))
 
 
-def _batch_norms(encoder: Encoder) -> list[_BatchNorm]:
-    return [each for each in encoder.modules() if isinstance(each, _BatchNorm)]
+def batch_norms_in(module: nn.Module) -> list[_BatchNorm]:
+    """All batch norms that ``module`` has, torch's and timm's."""
+    return [each for each in module.modules() if isinstance(each, _BatchNorm)]
 
 
 def _take_all(norm: nn.Module, inputs: tuple[Any, ...]) -> Tensor | None:
