@@ -156,18 +156,16 @@ def _table(name: str, entry: Mapping[str, Any], resolver: _Resolver) -> Table:
     cells = tuple(_cells(where, rows, columns, groups, resolver))
     # First, or the rows would be blamed for a column in which nothing can be measured.
     for label, column in columns.items():
-        for group, variables in groups.items():
-            for key, known in resolver.known.items():
-                if key in column:
-                    place = f"{where}.columns.{label}.{key}"
-                    require(place, key, _filled(place, column[key], group, variables), known)
+        _check_column(f"{where}.columns.{label}", column, groups, resolver)
     for label in _missing(rows, {cell.row for cell in cells}):
-        names = [_filled(where, rows[label], group, variables) for group, variables in groups.items()]
-        _refuse_empty(f"{where}.rows.{label}", "encoder", names, resolver.names)
+        for group, variables in groups.items():
+            name = _filled(where, rows[label], group, variables)
+            require(f"{where}.rows.{label}", "encoder", name, resolver.names)
+        raise _empty(f"{where}.rows.{label}")
     for label in _missing(columns, {cell.column for cell in cells}):
-        _refuse_empty(f"{where}.columns.{label}", "evaluation", [], ())
+        raise _empty(f"{where}.columns.{label}")
     for label in _missing(groups, {cell.group for cell in cells}):
-        _refuse_empty(f"{where}.groups.{label}", "encoder", [], ())
+        raise _empty(f"{where}.groups.{label}")
     reported = _reported(where, entry["reported"]) if "reported" in entry else None
     if reported and not _overlap(reported, rows, columns, groups):
         raise ConfigError(
@@ -233,11 +231,18 @@ def _missing(labels: Iterable[str], measured: set[str]) -> list[str]:
     return [label for label in labels if label not in measured]
 
 
-def _refuse_empty(where: str, kind: str, names: Sequence[str], known: Iterable[str]) -> None:
+def _check_column(where: str, column: Mapping[str, Any], groups: Mapping[str, Any], resolver: _Resolver) -> None:
+    """Refuse a column of evaluations or datasets that the experiment does not have."""
+    for group, variables in groups.items():
+        for key, known in resolver.known.items():
+            if key in column:
+                place = f"{where}.{key}"
+                require(place, key, _filled(place, column[key], group, variables), known)
+
+
+def _empty(where: str) -> ConfigError:
     """A row, column or group without any measurement is a slip of the pen."""
-    for name in names:
-        require(where, kind, name, known)
-    raise ConfigError(
+    return ConfigError(
         f"{where}: none of its cells is measured; expected encoders that one of the columns' evaluations measures there"
     )
 
