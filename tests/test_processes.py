@@ -280,7 +280,17 @@ def test_one_process_refuses_to_go_on_with_batch_norms_that_saw_half_a_batch(
         distill.main(copied(training, tmp_path).argv)
 
 
-def test_an_error_of_all_processes_is_told_once(training_of: Callable[..., Training], tmp_path: Path) -> None:
+@pytest.fixture
+def scratch(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where programs put what they need for a while."""
+    folder = tmp_path_factory.mktemp("scratch")
+    monkeypatch.setenv("TMPDIR", str(folder))
+    return folder
+
+
+def test_an_error_of_all_processes_is_told_once(
+    training_of: Callable[..., Training], tmp_path: Path, scratch: Path
+) -> None:
     training = training_of(tmp_path, "supervised", learning_rate=1e30)
     status, stderr = dataclasses.replace(training, processes=2).run()
     assert status == 1
@@ -288,6 +298,7 @@ def test_an_error_of_all_processes_is_told_once(training_of: Callable[..., Train
     assert "error: the loss is " in stderr
     assert "Traceback" not in stderr
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert not list(scratch.iterdir())
 
 
 # Two machines are two launchers that meet; here both are on one host.
@@ -311,7 +322,7 @@ def test_two_machines_end_with_the_state_of_one_process(case: str, folder: Path,
 
 @pytest.mark.parametrize("asked", [1, 2])
 def test_machines_of_which_some_are_asked_to_terminate_save_once_and_go_on(
-    asked: int, training_of: Callable[..., Training], tmp_path: Path
+    asked: int, training_of: Callable[..., Training], tmp_path: Path, scratch: Path
 ) -> None:
     training = training_of(tmp_path, "regression", epochs=20, checkpoint_seconds=0)
     training = dataclasses.replace(training, processes=2)
@@ -328,6 +339,7 @@ def test_machines_of_which_some_are_asked_to_terminate_save_once_and_go_on(
 
     assert f"going on at step {step} of 60" in finished(start_on_two_machines(training))
     assert len(training.losses()) == 1 + 20
+    assert not list(scratch.iterdir())
 
 
 def test_an_error_of_all_machines_is_told_once(training_of: Callable[..., Training], tmp_path: Path) -> None:

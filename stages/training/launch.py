@@ -12,6 +12,7 @@ machines there are, and where and how they meet, is in torchrun's own variables:
 
 import os
 import sys
+from tempfile import TemporaryDirectory
 
 SECONDS_TO_SAVE = 300
 """How long processes that were asked to terminate may take before they are killed: a step, and a checkpoint."""
@@ -34,16 +35,18 @@ def main() -> None:
     settings = ["--nproc-per-node", str(max(1, int(number) // machines)), "--shutdown-timeout", str(SECONDS_TO_SAVE)]
     if machines == 1:
         settings += ["--standalone"]
-    # torchrun ends in a page of traceback of its own, below the line that says what went wrong.
-    try:
-        run.main([*settings, "-m", module, *arguments])
-    except ChildFailedError as error:
-        status = error.get_first_failure()[1].exitcode
-        sys.exit(status if status > 0 else 128 - status)
-    except SignalException as error:
-        sys.exit(128 + error.sigval)
-    except RendezvousError:
-        sys.exit(f"error: another machine has left, or does not meet this one at {os.environ['PET_RDZV_ENDPOINT']}")
+    # torchrun makes folders for logs, also where there are none, and leaves them. And it ends in a page of traceback of
+    # its own, below the line that says what went wrong.
+    with TemporaryDirectory(prefix="torchrun-") as logs:
+        try:
+            run.main([*settings, "--log-dir", logs, "-m", module, *arguments])
+        except ChildFailedError as error:
+            status = error.get_first_failure()[1].exitcode
+            sys.exit(status if status > 0 else 128 - status)
+        except SignalException as error:
+            sys.exit(128 + error.sigval)
+        except RendezvousError:
+            sys.exit(f"error: another machine has left, or does not meet this one at {os.environ['PET_RDZV_ENDPOINT']}")
 
 
 if __name__ == "__main__":
