@@ -10,8 +10,11 @@ import pytest
 import yaml
 from experiment import commands, config, tables
 from experiment.config import ConfigError, Experiment
+from experiment.repeated import refuse_repeated_keys
 
-CONFIG = yaml.safe_load((Path(__file__).resolve().parents[1] / "config.yaml").read_text())
+ROOT = Path(__file__).resolve().parents[1]
+
+CONFIG = yaml.safe_load((ROOT / "config.yaml").read_text())
 
 
 def edited(path: str, value: Any, base: dict[str, Any] = CONFIG) -> dict[str, Any]:
@@ -617,6 +620,29 @@ def test_a_number_that_yaml_reads_as_text_is_shown_as_it_is_to_be_written(text: 
         Experiment(edited("encoders/teacher/learning_rate", value))
     (written,) = re.findall(r"write (\S+)", str(refusal.value))
     assert yaml.safe_load(written) == float(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("students: []\n\nstudents: []\n", "line 3: the key 'students' is in line 1 already; keep one"),
+        ("a:\n  - {x: 1, x: 2}\n", "line 2: the key 'x' is in line 2 already; keep one"),
+        ("a: &a {x: 1}\nb:\n  <<: *a\n  y: 1\n  x: 2\n  y: 3\n", "line 6: the key 'y' is in line 4 already; keep one"),
+    ],
+)
+def test_a_key_that_stands_twice_is_refused(text: str, message: str, tmp_path: Path) -> None:
+    file = tmp_path / "experiment.yaml"
+    file.write_text(text)
+    with pytest.raises(ConfigError) as refusal:
+        refuse_repeated_keys(file)
+    assert str(refusal.value) == f"{file}, {message}"
+
+
+@pytest.mark.parametrize(
+    "file", [ROOT / "config.yaml", *(ROOT / "workflow/configs").rglob("*.yaml")], ids=lambda file: file.stem
+)
+def test_no_experiment_of_ours_has_a_key_twice(file: Path) -> None:
+    refuse_repeated_keys(file)
 
 
 def test_a_circle_of_teachers_cannot_be_written_down() -> None:

@@ -413,13 +413,21 @@ def test_a_failing_stage_shows_its_one_line_and_leaves_nothing(finished: Project
     assert not (project.path / "results/clusters/teacher/numerals-cluster-alignment.h5").exists()
 
 
-def test_a_wrong_config_ends_in_one_line(finished: Project, tmp_path: Path) -> None:
-    (tmp_path / "wrong.yaml").write_text(yaml.safe_dump({**TINY, "datasetz": {}}))
+@pytest.mark.parametrize(
+    ("added", "expected"),
+    [
+        ("datasetz: {}\n", "error: config: the config: unknown key 'datasetz', did you mean 'datasets'?"),
+        ("datasets: {}\n", "error: config: {file}, line {line}: the key 'datasets' is in line "),
+    ],
+)
+def test_a_wrong_config_ends_in_one_line(added: str, expected: str, finished: Project, tmp_path: Path) -> None:
+    text = yaml.safe_dump(TINY) + added
+    (tmp_path / "wrong.yaml").write_text(text)
     done = finished.snakemake("--dry-run", "--configfile", str(tmp_path / "wrong.yaml"))
     assert done.returncode == 1
     profile, message = done.stdout.splitlines()
     assert profile.startswith("Using workflow specific profile")
-    assert message.startswith("error: config: the config: unknown key 'datasetz', did you mean 'datasets'?")
+    assert message.startswith(expected.format(file=tmp_path / "wrong.yaml", line=len(text.splitlines())))
 
 
 def test_the_config_of_the_repository_is_sound() -> None:

@@ -2,13 +2,17 @@
 
 import atexit
 import sys
+from pathlib import Path
 
 from experiment import commands, content, images, source
 from experiment.config import Experiment
 from experiment.errors import ConfigError
 from experiment.plan import plan
+from experiment.repeated import refuse_repeated_keys
 
 try:
+    for file in workflow.configfiles:
+        refuse_repeated_keys(Path(file))
     experiment = Experiment(config)
 except ConfigError as error:
     sys.exit(f"error: config: {error}")
