@@ -54,7 +54,7 @@ test: .venv/installed ## Run the tests
 	$(IN_VENV) python -m pytest -n 2 --dist loadfile --ignore tests/cluster
 
 test-cluster: .venv/installed ## Run the tests on a SLURM cluster, which tests/cluster/host/ makes of a Debian host
-	$(IN_VENV) python -m pytest tests/cluster
+	$(IN_VENV) python -m pytest -n 2 --dist loadfile tests/cluster
 
 lint: .venv/installed ## Check format, style and types
 	$(IN_VENV) ruff format --check

@@ -1,4 +1,4 @@
-"""A real SLURM cluster of one host with two pretended GPUs, real Apptainer, and the project's own images.
+"""A real SLURM cluster on one host with pretended GPUs, real Apptainer, and the project's own images.
 
 `make test-cluster` runs these tests, which are skipped on a host that tests/cluster/host/ has not prepared.
 """
@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from experiment import images, slurm
 
-from tests.cluster.submission import PROFILE, Submission
+from tests.cluster.submission import PROFILE, Submission, jobs_of
 from tests.project import Project
 
 IMAGES = ("faiss", "torch")
@@ -51,6 +51,7 @@ def submission(project: Project) -> Submission:
 
 
 @pytest.fixture(autouse=True)
-def _no_job_is_left() -> object:
+def _no_job_is_left(project: Project) -> object:
     yield
-    subprocess.run(["scancel", "--partition=pretended"], check=False)
+    for number, *_ in jobs_of(project.path, "PENDING", "RUNNING"):
+        subprocess.run(["scancel", number], check=False)

@@ -65,7 +65,11 @@ class Submission:
 
     def job(self, wildcards: str) -> str:
         """The number of the running job with these wildcards."""
-        return until(lambda: jobs("RUNNING").get(wildcards), f"a running job of {wildcards}")
+        return until(lambda: self.jobs("RUNNING").get(wildcards), f"a running job of {wildcards}")
+
+    def jobs(self, *states: str) -> dict[str, str]:
+        """The numbers of this project's jobs in these states, by the wildcards that Snakemake comments them with."""
+        return {wildcards: number for number, _, wildcards in jobs_of(self.folder, *states)}
 
     def until_trained_a_while(self, encoder: str) -> None:
         """Wait until an encoder's job says how far it is, which has to be far from its end."""
@@ -85,11 +89,16 @@ def until(found: Callable[[], Any], what: str) -> Any:
     raise TimeoutError(f"no {what} in {PATIENCE} s")
 
 
-def jobs(*states: str) -> dict[str, str]:
-    """The numbers of SLURM's jobs in these states, by the wildcards in the comment that Snakemake gives them."""
-    command = ["squeue", "--noheader", "--states", ",".join(states), "--format", "%i %k"]
+def jobs_of(folder: Path, *states: str) -> list[tuple[str, str, str]]:
+    """SLURM's jobs of a project in these states, or in all: number, how many nodes, and wildcards."""
+    command = ["squeue", "--noheader", "--states", ",".join(states or ("all",)), "--format", "%i %D %k %Z"]
     lines = subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()
-    return {comment.partition("_wildcards_")[2]: number for number, comment in map(str.split, lines)}
+    found = [line.split(maxsplit=3) for line in lines]
+    return [
+        (number, nodes, comment.partition("_wildcards_")[2])
+        for number, nodes, comment, where in found
+        if Path(where) == folder
+    ]
 
 
 def scontrol(*arguments: str) -> None:

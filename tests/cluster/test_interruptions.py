@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from safetensors.numpy import load_file
 
-from tests.cluster.submission import Submission, jobs, scontrol, until
+from tests.cluster.submission import Submission, scontrol, until
 from tests.project import TINY, Project
 
 EPOCHS = 1600
@@ -74,7 +74,7 @@ def test_a_training_that_runs_out_of_time_goes_on_in_another_job(unbroken: Path,
     end = datetime.now() + timedelta(seconds=1)
     scontrol("update", f"JobId={first}", f"EndTime={end:%Y-%m-%dT%H:%M:%S}")
     said = submission.finish()
-    assert jobs("TIMEOUT")["timed_out"] == first
+    assert submission.jobs("TIMEOUT")["timed_out"] == first
     assert "runtime=1440," in said
     assert "runtime=2880," in said
     assert_same_as(unbroken, "timed_out")
@@ -85,9 +85,9 @@ def test_after_a_killed_controller_snakemake_goes_on(unbroken: Path, submission:
     submission.until_trained_a_while("orphaned")
     number = submission.job("orphaned")
     submission.kill()
-    assert jobs("RUNNING")["orphaned"] == number, "the job has outlived its controller"
+    assert submission.jobs("RUNNING")["orphaned"] == number, "the job has outlived its controller"
     subprocess.run(["scancel", number], check=True)
-    until(lambda: "orphaned" in jobs("CANCELLED"), "end of the orphaned job")
+    until(lambda: "orphaned" in submission.jobs("CANCELLED"), "end of the orphaned job")
     submission.run("--unlock")
     submission.run(weights("orphaned"))
     assert_same_as(unbroken, "orphaned")

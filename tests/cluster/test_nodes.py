@@ -1,13 +1,12 @@
 """One training on two nodes: started on both by srun, each in its container."""
 
 import csv
-import subprocess
 from pathlib import Path
 
 import pytest
 from safetensors.numpy import load_file
 
-from tests.cluster.submission import PATIENCE, PROFILE, Submission, scontrol
+from tests.cluster.submission import PATIENCE, PROFILE, Submission, jobs_of, scontrol
 from tests.project import TINY, Project
 
 EPOCHS = 100
@@ -46,16 +45,14 @@ def losses(weights: Path) -> list[float]:
     return [float(row["loss"]) for row in csv.DictReader((weights.parent / "history.csv").open())]
 
 
-def nodes_of(encoder: str) -> set[str]:
+def nodes_of(project: Project, encoder: str) -> set[str]:
     """How many nodes the jobs of an encoder's training had, by their own account."""
-    command = ["squeue", "--noheader", "--states=all", "--format", "%D %k"]
-    lines = subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()
-    return {nodes for nodes, comment in map(str.split, lines) if comment == f"rule_pretrain_wildcards_{encoder}"}
+    return {nodes for _, nodes, wildcards in jobs_of(project.path) if wildcards == encoder}
 
 
 def test_two_nodes_compute_what_one_does(alone: Path, project: Project, submission: Submission) -> None:
     submission.run(weights("together"))
-    assert (nodes_of("alone"), nodes_of("together")) == ({"1"}, {"2"})
+    assert (nodes_of(project, "alone"), nodes_of(project, "together")) == ({"1"}, {"2"})
     together = project.path / weights("together")
     # After that rounding grows, as it does between one and two threads; tests/test_processes.py is exact in float64.
     assert losses(together)[0] == pytest.approx(losses(alone)[0], rel=1e-2)

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Starts, as root, a SLURM cluster of two nodes on this host, each with a pretended GPU, and Docker's daemon; what runs
+# Starts, as root, a SLURM cluster of two nodes on this host, each with two pretended GPUs, and Docker's daemon; what runs
 # already is left, but for a cluster that an older version of this script has started.
 # A SLURM that is not this one is left alone, and refused: srun finds the configuration in /etc/slurm only.
 set -euo pipefail
@@ -62,10 +62,10 @@ CONF
 for number in "${!nodes[@]}"; do
     node=${nodes[$number]}
     mkdir -p "$home/spool-$node"
-    touch "$home/gpu$number"
+    touch "$home/gpu$number"{0,1}
     echo "NodeName=$node NodeAddr=127.0.0.1 Port=$((6820 + number)) CPUs=32 RealMemory=256000" \
-        "Gres=gpu:pretended:1 State=UNKNOWN" >>$home/slurm.conf
-    echo "NodeName=$node Name=gpu Type=pretended File=$home/gpu$number" >>$home/gres.conf
+        "Gres=gpu:pretended:2 State=UNKNOWN" >>$home/slurm.conf
+    echo "NodeName=$node Name=gpu Type=pretended File=$home/gpu$number[0-1]" >>$home/gres.conf
 done
 if ! cmp -s $home/slurm.conf /etc/slurm/slurm.conf; then
     scontrol shutdown >/dev/null 2>&1 || true
