@@ -22,6 +22,7 @@ FAST = ("--slurm-init-seconds-before-status-checks=1", "--seconds-between-status
 
 STAND_INS = {
     "sinfo": "#!/bin/sh\n",
+    "sacct": "#!/bin/sh\nexit 1\n",
     "scontrol": "#!/bin/sh\necho MinJobAge = 300 sec\n",
     # The job is over before it is submitted, and squeue tells how it has ended.
     "sbatch": f"""#!{sys.executable}
@@ -123,7 +124,7 @@ def test_a_training_on_two_nodes_runs_in_its_image_on_each_and_not_again_on_one(
     assert project.snakemake("results/datasets/numerals/train.h5").returncode == 0
     weights = "results/encoders/teacher/weights.safetensors"
     done = project.snakemake(*SLURM, *FAST, weights)
-    assert done.returncode == 0, done.stdout + (programs / "job.log").read_text()
+    assert done.returncode == 0, done.stdout + "".join(log.read_text() for log in programs.glob("job.log"))
     log = (project.path / "logs/pretrain/teacher.log").read_text()
     assert "steps" in log
     calls = [line for line in (programs / "apptainer.log").read_text().splitlines() if "stages.training.launch" in line]
