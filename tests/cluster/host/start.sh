@@ -69,12 +69,14 @@ for number in "${!nodes[@]}"; do
 done
 if ! cmp -s $home/slurm.conf /etc/slurm/slurm.conf; then
     scontrol shutdown >/dev/null 2>&1 || true
+    # They would wait for steps that were broken off to say so to a slurmctld that has ended.
+    pkill -KILL -x slurmd || true
     wait_for 60 sh -c '! pgrep -x "slurmctld|slurmd"'
     cp $home/slurm.conf $home/gres.conf /etc/slurm/
 fi
 
 if ! scontrol ping 2>/dev/null | grep -q "is UP"; then
-    slurmctld
+    slurmctld -c # clears what it remembers: a node may have been drained, and nobody waits for older jobs
     wait_for 20 sh -c 'scontrol ping | grep -q "is UP"'
 fi
 for node in "${nodes[@]}"; do
