@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import torchvision
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
@@ -82,6 +83,45 @@ def test_the_supervised_loss_is_the_cross_entropy_of_a_linear_classifier() -> No
     torch.testing.assert_close(found.double(), expected.mean(), rtol=1e-5, atol=1e-6)
     found.backward()
     assert all(parameter.grad is not None for parameter in objective.parameters())
+
+
+def test_dropout_is_where_torchvision_has_it_in_alexnet() -> None:
+    alexnet = architectures.build("alexnet", InputContract(64))
+    objective = supervised.Supervised(alexnet, supervised.Options(dropout=0.5), 10).train()
+    reference = torchvision.models.alexnet(num_classes=10, dropout=0.5).train()
+    reference.load_state_dict(
+        alexnet.backbone.state_dict()
+        | {f"classifier.6.{name}": value for name, value in objective.classifier.state_dict().items()}
+    )
+    images, labels = torch.rand(6, 3, 64, 64), torch.tensor([3, 1, 4, 1, 5, 9])
+    batch = Batch(views=(images,), indices=labels, labels=labels)
+    losses = []
+    for _ in range(2):
+        torch.manual_seed(len(losses))
+        losses.append(objective(batch))
+        torch.manual_seed(len(losses) - 1)
+        expected = F.cross_entropy(reference((images - alexnet.mean) / alexnet.std), labels)
+        torch.testing.assert_close(losses[-1], expected, rtol=1e-4, atol=1e-5)
+    assert losses[0] != losses[1]
+    torch.testing.assert_close(objective.eval()(batch), objective(batch), rtol=0, atol=0)
+
+
+def test_dropout_is_before_the_classifier_of_an_architecture_without_its_own() -> None:
+    objective = supervised.Supervised(encoder(), supervised.Options(dropout=0.2), 10).train()
+    seen: list[Tensor] = []
+    objective.classifier.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    objective.encoder.register_forward_hook(lambda _, __, outputs: seen.append(outputs))
+    objective(batch_of(images_seeded(0, 64), labels=torch.zeros(64, dtype=torch.long)))
+    embeddings, dropped = seen
+    kept = dropped != 0
+    torch.testing.assert_close(dropped[kept], embeddings[kept] / 0.8)
+    assert 0.15 < (~kept & (embeddings != 0)).sum() / (embeddings != 0).sum() < 0.25
+
+
+@pytest.mark.parametrize("share", [-0.1, 1.0])
+def test_a_share_that_cannot_be_dropped_is_refused(share: float) -> None:
+    with pytest.raises(UserError, match=r"--dropout is .*; expected 0 \(none\) or more, below 1"):
+        supervised.Options(dropout=share)
 
 
 def test_supervision_by_images_without_labels_is_refused(tmp_path: Path, small_splits: tuple[Path, Path]) -> None:

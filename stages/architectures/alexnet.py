@@ -1,7 +1,10 @@
-"""``alexnet``: torchvision's without dropout, as in CompRess; the embedding is fc7 after its ReLU, 4096-d."""
+"""``alexnet``: torchvision's without dropout, as in CompRess; the embedding is fc7 after its ReLU, 4096-d.
+
+Its two dropout layers, before fc6 and before fc7, are there with a share of 0, which `supervised` can raise.
+"""
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torchvision.models import alexnet
 
 from stages.architectures import Backbone
@@ -29,11 +32,8 @@ class AlexNet(Backbone):
 
     def __init__(self) -> None:
         super().__init__()
-        model = alexnet()
+        model = alexnet(dropout=0.0)
         self.features, self.avgpool, self.classifier = model.features, model.avgpool, model.classifier[:-1]
-        for name, module in self.classifier.named_children():
-            if isinstance(module, nn.Dropout):
-                self.classifier.add_module(name, nn.Identity())
         self.dimension, self.layer_paths = 4096, LAYERS
 
     def forward(self, images: Tensor) -> Tensor:

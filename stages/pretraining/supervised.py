@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from stages.architectures import Encoder
+from stages.errors import UserError
 from stages.pretraining import Pretraining
 from stages.training.batches import Batch
 from stages.training.recipe import TrainingRecipe
@@ -20,16 +21,29 @@ class Options(TrainingRecipe):
     learning_rate: Annotated[float, "at its highest"] = 0.1
     milestones: Annotated[tuple[int, ...], "epochs after which the step schedule lowers the learning rate"] = (30, 60)
     gamma: Annotated[float, "factor of the step schedule"] = 0.1
+    dropout: Annotated[
+        float, "share dropped by the architecture's own dropout layers (AlexNet's) or, without any, of the embedding"
+    ] = 0.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 <= self.dropout < 1:
+            raise UserError(f"--dropout is {self.dropout:g}; expected 0 (none) or more, below 1")
 
 
 class Supervised(Pretraining):
-    """The encoder behind a linear classifier."""
+    """The encoder behind a linear classifier, with dropout where the architecture's authors have it."""
 
     supervised = True
 
     def __init__(self, encoder: Encoder, options: Options, classes: int) -> None:
         super().__init__(encoder, options, classes)
-        self.classifier = nn.Linear(encoder.dimension, classes)
+        self.dropout, self.classifier = nn.Dropout(0.0), nn.Linear(encoder.dimension, classes)
+        if options.dropout:
+            own = [module for module in encoder.modules() if isinstance(module, nn.Dropout)]
+            for layer in own or [self.dropout]:
+                layer.p = options.dropout
 
     def forward(self, batch: Batch) -> Tensor:
-        return F.cross_entropy(self.classifier(self.encoder(batch.views[0])), batch.labels)
+        logits = self.classifier(self.dropout(self.encoder(batch.views[0])))
+        return F.cross_entropy(logits, batch.labels)
