@@ -183,12 +183,15 @@ def test_options_as_flags_come_back_the_same(module: str) -> None:
         ("folder", {}, ("train", "val")),
         ("cub200", {}, "CUB_200_2011"),
         ("imagenette", {"path": "p", "variant": "160px"}, "imagenette2-160"),
+        ("imagenette", {"path": "full", "variant": "160px"}, "imagenette2-160"),
         ("places365", {"path": "p", "variant": "large"}, "data_large_standard"),
-        ("places365", {"path": "p", "variant": "small"}, "val_256"),
+        ("places365", {"path": "large", "variant": "small"}, "val_256"),
     ],
 )
 def test_a_source_says_what_it_reads_of_its_folder(name: str, options: dict[str, Any], parts: Any) -> None:
-    found = source.constant(source.plugin_module("stages.datasets.sources", name), "FOLDER", ".", options)
+    found = source.by_option(
+        source.literal(source.plugin_module("stages.datasets.sources", name), "FOLDER", "."), options
+    )
     assert parts == found or parts in found
 
 
@@ -197,7 +200,7 @@ def test_every_source_with_a_folder_says_what_it_reads_of_it() -> None:
         source.plugin_module("stages.datasets.sources", n) for n in source.plugins("stages.datasets.sources")
     ):
         defaults = {option.name: option.default for option in source.options(module).values()}
-        assert ("path" in defaults) == (source.constant(module, "FOLDER", "", defaults) != ""), module
+        assert ("path" in defaults) == (source.by_option(source.literal(module, "FOLDER", ""), defaults) != ""), module
 
 
 def test_an_image_is_known_by_its_recipe_not_by_its_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

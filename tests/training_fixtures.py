@@ -222,7 +222,7 @@ def tiny_options(method: str) -> dict[str, int]:
 
 def learns_from(method: str) -> str:
     """What of its teacher a distillation method learns from: embeddings, assignments, networks, or it while online."""
-    return source.constant(source.plugin_module("stages.distillation", method), "TEACHER", "embeddings")
+    return str(source.literal(source.plugin_module("stages.distillation", method), "TEACHER", "embeddings"))
 
 
 def learns_clusters(method: str) -> bool:

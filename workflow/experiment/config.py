@@ -398,9 +398,8 @@ class Experiment:
 
 def _check_labels(where: str, kind: str, encoder: str, dataset: Dataset) -> None:
     """Refuse, before anything runs, an evaluation of or a training on images whose labels it cannot read."""
-    found = source.constant(
-        source.plugin_module("stages.datasets.sources", dataset.source), "LABELS", "one", dataset.options
-    )
+    module = source.plugin_module("stages.datasets.sources", dataset.source)
+    found = source.by_option(source.literal(module, "LABELS", "one"), dataset.options)
     needed = LABELS.get(kind, found)
     if found != needed:
         raise ConfigError(
@@ -419,8 +418,7 @@ def _catalogue() -> dict[str, Any]:
 
 def _require_published(where: str, checkpoint: str, published: Mapping[str, float]) -> None:
     """A canary compares accuracies of neighbours, which not all authors have published."""
-    nothing: tuple[tuple[str, object], ...] = ()
-    names = [name for name, _ in source.constant("stages.canary", "PROTOCOLS", nothing)]
+    names = [name for name, _ in source.literal("stages.canary", "PROTOCOLS", ())]
     if not published.keys() & set(names):
         raise ConfigError(
             f"{where}: {checkpoint} has no published accuracy of nearest neighbours to compare with; expected one of "
@@ -449,14 +447,13 @@ def _heads_left_by(encoder: Encoder) -> tuple[str, ...]:
 
 def _heads(module: str) -> tuple[str, ...]:
     """What training by ``module`` leaves beside the encoder, or an online method beside its teacher."""
-    return {"projector": ("projector",), "networks": ("projector", "networks")}.get(
-        source.constant(module, "HEADS", ""), ()
-    )
+    left = source.literal(module, "HEADS", "")
+    return {"projector": ("projector",), "networks": ("projector", "networks")}.get(left, ())
 
 
 def _learns_from(where: str, module: str, label: str, asked: str | None) -> str:
     """What a method learns from; ``asked`` is whether the group wants the teacher cached or live, if it says so."""
-    needed = source.constant(module, "TEACHER", "embeddings")
+    needed = str(source.literal(module, "TEACHER", "embeddings"))
     if needed == "embeddings":
         return "weights" if asked == "live" else "embeddings"
     if needed == "online" and asked:
@@ -485,7 +482,7 @@ def _trains_teacher(label: str, methods: Methods) -> bool:
     """Whether ``label`` is a method, or a variant of one, that trains its teacher along."""
     package, method = "stages.distillation", _method_of(label, methods)
     known = method in source.plugins(package)
-    return known and source.constant(source.plugin_module(package, method), "TEACHER", "embeddings") == "online"
+    return known and source.literal(source.plugin_module(package, method), "TEACHER", "embeddings") == "online"
 
 
 def _method_of(label: str, methods: Methods) -> str:
@@ -599,12 +596,11 @@ def _check_architecture(where: str, name: str, dataset: Dataset) -> None:
     if source.architecture_family(name) not in families:
         raise ConfigError(f"{where}: {unknown('architecture', name, families)}, each with its variant, as in resnet18")
     module = source.plugin_module("stages.architectures", source.architecture_family(name))
-    nothing: tuple[str, ...] = ()
-    names, pattern = source.constant(module, "NAMES", nothing), source.constant(module, "PATTERN", "")
+    names, pattern = source.literal(module, "NAMES", ()), source.literal(module, "PATTERN", "")
     # A family that does not say which names it takes is left to tell its encoder's job.
     if names and name not in names and not re.fullmatch(pattern, name):
         raise ConfigError(f"{where}: {unknown('architecture', name, names)}")
-    smallest = source.constant(module, "SMALLEST", 1)
+    smallest = source.literal(module, "SMALLEST", 1)
     if dataset.size < smallest:
         raise ConfigError(
             f"{where}: {name} cannot see images of {dataset.size} pixels, the size of {dataset.name}; expected a size "

@@ -273,14 +273,12 @@ def images_of(dataset: Dataset) -> tuple[float, float]:
 
 def _images(dataset: Dataset) -> tuple[int, ...]:
     """The source's train and val images; nothing of a folder."""
-    nothing: tuple[int, ...] = ()
     module = source.plugin_module("stages.datasets.sources", dataset.source)
-    return source.constant(module, "IMAGES", nothing, dataset.options)
+    return tuple(source.by_option(source.literal(module, "IMAGES", ()), dataset.options))
 
 
 @functools.cache
 def _files(split: Path) -> int:
     """The images in a split's folder, found as `stages.datasets.sources.folder` does."""
-    nothing: tuple[str, ...] = ()
-    endings = source.constant("stages.datasets.sources.folder", "EXTENSIONS", nothing)
+    endings = source.literal("stages.datasets.sources.folder", "EXTENSIONS", ())
     return sum(file.name.lower().endswith(endings) for file in content.files_under(str(split))) if split.is_dir() else 0

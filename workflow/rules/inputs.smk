@@ -57,7 +57,7 @@ def get_source_options(wildcards):
 def get_source_content(wildcards):
     """The fingerprint of the user's own images, for a source that reads a folder: of the parts that it reads."""
     options = experiment.datasets[wildcards.dataset].options
-    parts = source.constant(get_source_module(wildcards), "FOLDER", ".", options)
+    parts = source.by_option(source.literal(get_source_module(wildcards), "FOLDER", "."), options)
     folder = options.get("path")
     return content.fingerprint(folder, (parts,) if isinstance(parts, str) else parts) if folder else "of the package"
 
