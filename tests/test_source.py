@@ -124,7 +124,7 @@ def test_an_option_accepts_values_of_its_type_alone(kind: str, choices: Any, goo
         ("stages.distillation.compress_2q", {"momentum": 1.0}),
         ("stages.distillation.seed", {"precision": "half", "temperature": 1e-5}),
         ("stages.distillation.pkt", {"optimizer": "lars", "weight_decay": 0.0}),
-        ("stages.distillation.simdis_on", {"views": ["t-to-s", "t-to-s"]}),
+        ("stages.distillation.simdis_on", {"views": ["t-sv", "t-sv"]}),
         ("stages.pretraining.untrained", {"epochs": 3}),
         ("stages.linear_probe", {"learning_rates": [0.1, 0.1]}),
         ("stages.voc_classification", {"costs": [31]}),
