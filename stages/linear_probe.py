@@ -216,20 +216,19 @@ def features_of(
 ) -> "Features":
     """What the heads learn from, by the option ``views``."""
     from stages import architectures
-    from stages.artifacts.weights import digest_of, load_weights
+    from stages.artifacts.weights import digest_of
     from stages.datasets import augmentations
     from stages.datasets.packed import read_pack
     from stages.probing.features import Augmented, Cached
 
     if options.views == "cached":
         return Cached(train, device)
-    state, card = load_weights(arguments.weights)
+    encoder, card = architectures.read(arguments.weights)
     if (digest := digest_of(arguments.weights)) != train.weights:
         raise UserError(
             f"{arguments.weights} ({digest[:12]}): not the weights that made {train.path} ({train.weights[:12]}); "
             "embed the images with these weights first"
         )
-    encoder = architectures.load(card.architecture, card.contract, state, str(arguments.weights))
     augmentation = augmentations.named(options.augmentation, card.contract.size)
     return Augmented(train, read_pack(arguments.images), encoder, augmentation, arguments.workers, device)
 
