@@ -34,7 +34,7 @@ from stages.command_line import (
     read_options,
     run,
 )
-from stages.errors import UserError, above_zero, at_least, percentages
+from stages.errors import UserError, above_zero, at_least, different, percentages
 
 if TYPE_CHECKING:
     import torch
@@ -68,10 +68,7 @@ class Options:
         for rate in self.learning_rates:
             above_zero(learning_rates=rate)
         # Rates are told apart as `suffix` shows them.
-        entries = {"presets": self.presets, "learning-rates": [f"{rate:g}" for rate in self.learning_rates]}
-        for name, shown in entries.items():
-            if len(set(shown)) < len(shown):
-                raise UserError(f"--{name} has an entry twice: {' '.join(shown)}")
+        different(presets=self.presets, learning_rates=[f"{rate:g}" for rate in self.learning_rates])
 
     @property
     def rates(self) -> tuple[float | None, ...]:
