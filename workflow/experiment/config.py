@@ -138,11 +138,16 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class Measurement:
-    """One encoder, evaluated one way on one dataset: a metrics file."""
+    """One encoder, evaluated one way on one dataset."""
 
     encoder: str
     dataset: str
     evaluation: str
+
+    @property
+    def file(self) -> str:
+        """Its metrics, as the evaluations' rules name their output."""
+        return f"results/metrics/{self.encoder}/{self.dataset}-{self.evaluation}.json"
 
 
 Encoder = Pretrained | Fetched | Student | OnlineTeacher

@@ -176,11 +176,10 @@ def jobs(experiment: Experiment) -> Iterator[Job]:
     for m in experiment.measurements:
         rule, passes, val = _probe(experiment.evaluations[m.evaluation])
         if rule:
-            output = Path(f"results/metrics/{m.encoder}/{m.dataset}-{m.evaluation}.json")
             forward = _forward(experiment, m.encoder, m.dataset)
             train = None if forward is None else passes * forward
             name = f"{m.encoder}/{m.dataset}-{m.evaluation}"
-            yield Job(rule, name, output, experiment.datasets[m.dataset], train, val * (forward or 0))
+            yield Job(rule, name, Path(m.file), experiment.datasets[m.dataset], train, val * (forward or 0))
 
 
 def _probe(evaluation: Evaluation) -> tuple[str, float, float]:
