@@ -14,7 +14,6 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from stages import architectures
 from stages.artifacts.weights import InputContract
-from stages.probing.presets import PRESETS
 from tests.project import TINY, Project
 
 CONFIG: dict[str, Any] = {
@@ -170,10 +169,6 @@ def test_every_source_but_a_folder_says_how_many_images_it_has() -> None:
         )
     ]
     assert silent == ["folder"]
-
-
-def test_the_presets_epochs_are_their_own() -> None:
-    assert plan.preset_epochs() == {name: preset.recipe.epochs for name, preset in PRESETS.items()}
 
 
 @pytest.mark.parametrize(

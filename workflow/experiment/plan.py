@@ -1,6 +1,5 @@
 """What an experiment needs before it runs, which a dry run says: its data, and about how many hours of a GPU."""
 
-import ast
 import csv
 import functools
 import json
@@ -190,25 +189,9 @@ def _probe(evaluation: Evaluation) -> tuple[str, float, float]:
     if options.get("views") != "augmented":
         return "", 0, 0
     # All presets learn from the same views, each as long as it takes; every share of labels and every run has its own.
-    epochs = options["epochs"] or max(preset_epochs()[preset] for preset in options["presets"])
+    of_presets = source.literal("stages.probing.presets", "EPOCHS", {})
+    epochs = options["epochs"] or max(of_presets[preset] for preset in options["presets"])
     return "linear_probe", epochs * options["runs"] * sum(options["labels"]) / 100, 0
-
-
-def preset_epochs() -> dict[str, int]:
-    """The epochs of each of linear's presets."""
-    (presets,) = (
-        node.value
-        for node in source.tree("stages.probing.presets").body
-        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "PRESETS"
-    )
-    assert isinstance(presets, ast.Dict)
-    return {
-        ast.literal_eval(name): ast.literal_eval(keyword.value)
-        for name, preset in zip(presets.keys, presets.values, strict=True)
-        if name
-        for keyword in ast.walk(preset)
-        if isinstance(keyword, ast.keyword) and keyword.arg == "epochs"
-    }
 
 
 def _training(experiment: Experiment, name: str) -> Job:
