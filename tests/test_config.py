@@ -184,8 +184,8 @@ def test_a_paper_gives_its_table_and_no_other() -> None:
     reported = Experiment({**CONFIG, "tables": {"mine": table}}).tables["mine"].reported
     assert reported is not None
     assert (reported.file, reported.table) == ("workflow/papers/compress.yaml", "table-1")
-    assert "Reg-BN" in reported.entry
-    assert "Cars196" not in reported.entry
+    assert "Reg-BN" in reported.numbers
+    assert "Cars196" not in str(reported)
 
 
 @pytest.mark.parametrize(
