@@ -142,7 +142,7 @@ def test_options_are_refused_as_their_class_refuses_them(module: str, wrong: dic
     assert found.replace("-", "_") == str(expected.value).replace("--", "").replace("-", "_")
 
 
-@pytest.mark.parametrize("module", sorted({*MODULES, *EVALUATIONS.values(), PACKING}))
+@pytest.mark.parametrize("module", sorted({*MODULES, *(kind.stage for kind in EVALUATIONS.values()), PACKING}))
 def test_no_check_of_options_needs_more_than_the_stages_and_python(module: str) -> None:
     """Else the workflow could not make it: it has no torch."""
     values = {name: "here" if option.required else option.default for name, option in source.options(module).items()}

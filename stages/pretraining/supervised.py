@@ -11,6 +11,8 @@ from stages.pretraining import Pretraining
 from stages.training.batches import Batch
 from stages.training.recipe import TrainingRecipe
 
+LABELS = "one"
+
 
 @dataclasses.dataclass(frozen=True)
 class Options(TrainingRecipe):
@@ -24,8 +26,6 @@ class Options(TrainingRecipe):
 
 class Supervised(Pretraining):
     """The encoder behind a linear classifier."""
-
-    supervised = True
 
     def __init__(self, encoder: Encoder, options: Options, classes: int) -> None:
         super().__init__(encoder, options, classes)

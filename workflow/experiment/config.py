@@ -24,23 +24,30 @@ PACKING = "stages.fetch_dataset"
 
 CATALOGUE = source.ROOT / "stages" / "checkpoints" / "catalogue.toml"
 
-EVALUATIONS = {
-    "linear": "stages.linear_probe",
-    "knn": "stages.knn",
-    "cluster-alignment": "stages.cluster",
-    "retrieval": "stages.retrieval",
-    "layers": "stages.layer_probe",
-    "cost": "stages.cost",
-    "voc-classification": "stages.voc_classification",
-    "voc-detection": "stages.voc_detection",
-}
-"""The evaluations that have rules of their own, each with the stage whose options it takes."""
 
-LABELS = {
-    **dict.fromkeys(("linear", "knn", "cluster-alignment", "retrieval", "layers", "supervised"), "one"),
-    **dict.fromkeys(("voc-classification", "voc-detection"), "several"),
+@dataclass(frozen=True)
+class Kind:
+    """A kind of evaluation, which has rules of its own: the ``stage`` whose options it takes, and what it reads.
+
+    ``labels`` are how many an image it needs, one or several, or empty where it does not mind; boxes come with several.
+    ``embedded`` is one that takes embeddings.
+    """
+
+    stage: str
+    labels: str = ""
+    embedded: bool = False
+
+
+EVALUATIONS = {
+    "linear": Kind("stages.linear_probe", labels="one", embedded=True),
+    "knn": Kind("stages.knn", labels="one", embedded=True),
+    "cluster-alignment": Kind("stages.cluster", labels="one", embedded=True),
+    "retrieval": Kind("stages.retrieval", labels="one", embedded=True),
+    "layers": Kind("stages.layer_probe", labels="one"),
+    "cost": Kind("stages.cost"),
+    "voc-classification": Kind("stages.voc_classification", labels="several", embedded=True),
+    "voc-detection": Kind("stages.voc_detection", labels="several"),
 }
-"""How many labels an image an evaluation or a pretraining method needs, if it minds. Boxes come with several."""
 
 
 @dataclass(frozen=True)
@@ -188,8 +195,9 @@ class Experiment:
                 self._require_heads(where, self.student(name))
         self.evaluations = {name: self._evaluation(name, entry or {}) for name, entry in config["evaluations"].items()}
         for m in self.measurements:
-            kind, dataset = self.evaluations[m.evaluation].base, self.datasets[m.dataset]
-            _check_labels(f"evaluations.{m.evaluation}", kind, m.encoder, dataset)
+            base, dataset = self.evaluations[m.evaluation].base, self.datasets[m.dataset]
+            what = f"{base} of {m.encoder}"
+            _check_labels(f"evaluations.{m.evaluation}", what, EVALUATIONS[base].labels, dataset)
         self.cluster_pictures = list(config.get("cluster_pictures", []))
         for name in self.cluster_pictures:
             require("cluster_pictures", "encoder", name, self.encoders)
@@ -288,7 +296,7 @@ class Experiment:
         if "architecture" not in table:
             raise ConfigError(f"{where}.fetch: the table {entry['fetch']} of {CATALOGUE.name} has no architecture")
         if "canary" in entry:
-            _check_labels(where, "knn", name, self.datasets[entry["dataset"]])
+            _check_labels(where, f"canary of {name}", "one", self.datasets[entry["dataset"]])
             _require_published(f"{where}.canary", entry["fetch"], table.get("published", {}))
         text = json.dumps(table, sort_keys=True)
         return Fetched(name, entry["fetch"], table["architecture"], entry["dataset"], text, entry.get("canary"))
@@ -299,7 +307,9 @@ class Experiment:
         _check_architecture(f"{where}.architecture", entry["architecture"], self.datasets[entry["dataset"]])
         method = entry["pretrain"]
         require(f"{where}.pretrain", "pretraining method", method, source.plugins("stages.pretraining"))
-        _check_labels(where, method, name, self.datasets[entry["dataset"]])
+        module = source.plugin_module("stages.pretraining", method)
+        needed = source.literal(module, "LABELS", "")
+        _check_labels(where, f"{method} of {name}", needed, self.datasets[entry["dataset"]])
         fixed = {"pretrain", "architecture", "dataset", "augmentation", "normalisation", "seed"}
         return Pretrained(
             name=name,
@@ -309,7 +319,7 @@ class Experiment:
             augmentation=self._augmentation(where, entry),
             normalisation=entry.get("normalisation", "imagenet"),
             seed=entry.get("seed", 0),
-            options=_options(where, source.plugin_module("stages.pretraining", method), entry, fixed),
+            options=_options(where, module, entry, fixed),
         )
 
     def _augmentation(self, where: str, entry: Mapping[str, Any]) -> str:
@@ -376,7 +386,7 @@ class Experiment:
             base=base,
             datasets=tuple(entry.get("datasets", ())),
             encoders=tuple(entry.get("encoders", ("*",))),
-            options=_options(where, EVALUATIONS[base], entry, {"evaluation", "datasets", "encoders"}),
+            options=_options(where, EVALUATIONS[base].stage, entry, {"evaluation", "datasets", "encoders"}),
         )
 
     def _require_heads(self, where: str, student: Student) -> None:
@@ -401,14 +411,13 @@ class Experiment:
         )
 
 
-def _check_labels(where: str, kind: str, encoder: str, dataset: Dataset) -> None:
-    """Refuse, before anything runs, an evaluation of or a training on images whose labels it cannot read."""
+def _check_labels(where: str, what: str, needed: str, dataset: Dataset) -> None:
+    """Refuse, before anything runs, ``what`` cannot read the labels; ``needed`` are one, several, or empty for any."""
     module = source.plugin_module("stages.datasets.sources", dataset.source)
     found = source.by_option(source.literal(module, "LABELS", "one"), dataset.options)
-    needed = LABELS.get(kind, found)
-    if found != needed:
+    if needed and found != needed:
         raise ConfigError(
-            f"{where}: {kind} of {encoder} on {dataset.name} needs images with {needed} "
+            f"{where}: {what} on {dataset.name} needs images with {needed} "
             f"label{'s' if needed == 'several' else ''} each, but {dataset.source} has {found}; name other datasets or "
             "encoders"
         )

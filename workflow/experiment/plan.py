@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from experiment import content, source
-from experiment.config import Dataset, Evaluation, Experiment, Fetched, Student
+from experiment.config import EVALUATIONS, Dataset, Evaluation, Experiment, Fetched, Student
 
 SUSTAINED = 10e12
 """Multiply-adds a second that a GPU is assumed to keep up: 800 images a second of ResNet-50 training at 224 pixels."""
@@ -46,9 +46,6 @@ PASSES = {
     "simdis-on": (2, 2),
 }
 """The views of an image, in whole images, that a method trains on, and that its averaged network sees besides."""
-
-EMBEDDED = ("linear", "knn", "cluster-alignment", "retrieval", "voc-classification")
-"""The kinds of evaluation that take embeddings; linear's augmented views are of the train images alone."""
 
 TEACHER_PASSES = {"weights": 1, "networks": 2 * 2, "online": 2 * TRAINING + 2}
 """The forward passes of a teacher for each image, by what a student learns from; of a cached one there are none."""
@@ -217,7 +214,7 @@ def _weights(encoder: str) -> Path:
 def _embedded(experiment: Experiment) -> Iterator[tuple[str, str]]:
     """Whose embeddings of what are needed: by evaluations of embeddings, canaries, and students of cached ones."""
     for m in experiment.measurements:
-        if experiment.evaluations[m.evaluation].base in EMBEDDED:
+        if EVALUATIONS[experiment.evaluations[m.evaluation].base].embedded:
             yield m.encoder, m.dataset
     for name in experiment.canaries:
         yield name, experiment.encoders[name].dataset
