@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 from experiment import commands, images, source
-from experiment.config import EVALUATIONS, PACKING
+from experiment.datasets import PACKING
+from experiment.evaluations import EVALUATIONS
 
 from stages.command_line import add_options, parser_of, read_options
 from stages.errors import UserError

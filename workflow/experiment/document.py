@@ -10,7 +10,9 @@ from typing import Any
 import yaml
 
 from experiment import source
-from experiment.config import EVALUATIONS, PACKING, SCHEMA
+from experiment.datasets import PACKING
+from experiment.evaluations import EVALUATIONS
+from experiment.outline import SCHEMA
 
 INTRODUCTION = """\
 # The config

@@ -9,7 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from experiment import content, source
-from experiment.config import EVALUATIONS, Dataset, Evaluation, Experiment, Fetched, Student
+from experiment.config import Experiment
+from experiment.datasets import Dataset
+from experiment.encoders import Fetched, Student
+from experiment.evaluations import EVALUATIONS, Evaluation
 
 SUSTAINED = 10e12
 """Multiply-adds a second that a GPU is assumed to keep up: 800 images a second of ResNet-50 training at 224 pixels."""

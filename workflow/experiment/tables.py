@@ -13,9 +13,10 @@ import yaml
 
 from experiment import source
 from experiment.errors import ConfigError, require
+from experiment.evaluations import Measurement
 
 if TYPE_CHECKING:
-    from experiment.config import Experiment, Measurement
+    from experiment.config import Experiment
 
 PAPERS = source.ROOT / "workflow" / "papers"
 
@@ -42,7 +43,7 @@ class Cell:
     row: str
     column: str
     value: str
-    measurements: tuple["Measurement", ...]
+    measurements: tuple[Measurement, ...]
 
 
 @dataclass(frozen=True)
@@ -131,7 +132,7 @@ class _Resolver:
         """What a row may name: encoders, and students without their seeds."""
         return [*dict.fromkeys([*self.datasets, *self.seeds])]
 
-    def measurements(self, encoder: str, column: Mapping[str, str]) -> tuple["Measurement", ...]:
+    def measurements(self, encoder: str, column: Mapping[str, str]) -> tuple[Measurement, ...]:
         encoders = [encoder] if encoder in self.datasets else self.seeds.get(encoder, [])
         evaluation = column["evaluation"]
         found = (self.measured.get((name, self._dataset(name, column), evaluation)) for name in encoders)
