@@ -19,7 +19,8 @@ from stages.tables.notes import DEVIATION, images, repeats, seeds
 from stages.tables.tidy import facts_of, written
 
 if TYPE_CHECKING:
-    from stages.figures.comparison import Cell, Comparison, Row
+    from stages.tables.comparison import Comparison, Row
+    from stages.tables.results import Cell
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -31,7 +32,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     arguments = parser.parse_args(argv)
 
     from stages.artifacts.atomic import write_text
-    from stages.figures.comparison import read_comparisons
+    from stages.tables.comparison import read_comparisons
 
     comparisons = read_comparisons(arguments.metrics)
     text = written_in_markdown(comparisons)
@@ -43,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def tables_of(comparison: "Comparison") -> list[Table]:
     """The table of the groups and that of the encoders outside them, whichever there are."""
-    from stages.figures.comparison import heading
+    from stages.tables.results import heading
 
     headings = [heading(evaluation) for evaluation in comparison.evaluations]
     tables = []
@@ -127,7 +128,7 @@ def notes_of(comparison: "Comparison") -> list[str]:
 
 def _measured(comparison: "Comparison") -> Iterator[str]:
     """The dataset and the evaluations; the numbers of images are the dataset's, or each evaluation's if they differ."""
-    from stages.figures.comparison import heading
+    from stages.tables.results import heading
 
     metrics = {result.metrics.evaluation: result.metrics for result in comparison.results}
     counts = {name: images(each.n) for name, each in metrics.items()}
@@ -143,7 +144,8 @@ def _measured(comparison: "Comparison") -> Iterator[str]:
 
 
 def _seeds(comparison: "Comparison") -> Iterator[str]:
-    from stages.figures.comparison import TEACHER, heading
+    from stages.tables.comparison import TEACHER
+    from stages.tables.results import heading
 
     places = [(group, evaluation) for group in comparison.groups for evaluation in comparison.evaluations]
     yield from seeds(

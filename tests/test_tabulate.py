@@ -15,7 +15,7 @@ import pytest
 from stages import tabulate
 from stages.artifacts.metrics import Metrics, write_metrics
 from stages.errors import UserError
-from stages.figures.comparison import read_comparisons
+from stages.tables.comparison import read_comparisons
 from tests.conftest import assert_refused, card, program
 
 PROTOCOLS = {"linear": "40 epochs", "knn": "1-NN, cosine", "cluster-alignment": "10-means", "one_shot": "1-NN, 1-shot"}
