@@ -3,7 +3,7 @@
     python -m stages.cluster --train teacher-train.h5 --val teacher-val.h5 --clusters 10 --assignments clusters.h5
 
 The settings are CompRess's: l2-normalised embeddings, faiss's k-means with 20 iterations on all images, from seeds that
-count up from faiss's own 1234. The result feeds cluster alignment, and later cluster classification.
+count up from faiss's own 1234. The result feeds cluster alignment and cluster classification.
 """
 
 import dataclasses
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from stages.artifacts.scratch import scratch
 from stages.command_line import add_options, parser_of, read_options, run
-from stages.errors import UserError, at_least
+from stages.errors import UserError, at_least, require_split
 
 if TYPE_CHECKING:
     import numpy as np
@@ -55,8 +55,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         train.single_labels(), val.single_labels()
     else:
         train, val = read_embeddings(arguments.train), None
-        if train.split != "train":
-            raise UserError(f"{arguments.train}: holds the {train.split} split; expected the train split")
+        require_split(train.path, train.split, "train")
     points = mapped(train, arguments.assignments.parent)
     queries = val.unit() if val else points[:0]
     seeds = tuple(range(options.seed, options.seed + options.runs))

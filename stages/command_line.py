@@ -155,14 +155,19 @@ def _message_of(error: Exception) -> str | None:
     if any(sign in f"{error} {error.__context__}" for sign in NO_SPACE):
         return f"the disk is full ({error}); nothing half-written was kept: free some space and run again"
     if "CUDA out of memory" in str(error):
-        return f"the GPU's memory is full ({error}): lower batch_size, or take a larger GPU or more of them"
+        return f"the GPU's memory is full ({error}): {_smaller_batches()}take a GPU with more"
     if "can't allocate memory" in str(error):
-        return f"the machine's memory is full ({error}): raise mem_mb, or lower batch_size"
+        return f"the machine's memory is full ({error}): {_smaller_batches()}raise mem_mb"
     if "DataLoader worker (pid" in str(error):
         return f"a process that reads images has died ({error}): if for want of memory, raise mem_mb or lower --workers"
     if isinstance(error, OSError) and error.filename:
         return f"cannot use {error.filename}: {error.strerror}"
     return None
+
+
+def _smaller_batches() -> str:
+    """The advice, where it can be followed: the rules give all of a config's options to their stages."""
+    return "lower batch_size, or " if "--batch-size" in sys.argv else ""
 
 
 def leave_termination_to_the_run(worker: int = 0) -> None:

@@ -62,12 +62,11 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     from stages import architectures
     from stages.artifacts.metrics import metrics_of, write_metrics
-    from stages.artifacts.weights import load_weights, read_card
+    from stages.artifacts.weights import read_card
 
     start = time.monotonic()
     options = read_options(Options, arguments)
-    state, card = load_weights(arguments.weights)
-    encoder = architectures.load(card.architecture, card.contract, state, str(arguments.weights))
+    encoder, card = architectures.read(arguments.weights)
     own = size_of(encoder)
     values = dict(own)
     if arguments.teacher:

@@ -52,12 +52,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     from stages import architectures
     from stages.artifacts.embeddings import writing_embeddings
     from stages.artifacts.shards import shard_rows
-    from stages.artifacts.weights import digest_of, load_weights
+    from stages.artifacts.weights import digest_of
     from stages.datasets import augmentations
     from stages.datasets.packed import read_pack
 
-    state, card = load_weights(arguments.weights)
-    encoder = architectures.load(card.architecture, card.contract, state, str(arguments.weights))
+    encoder, card = architectures.read(arguments.weights)
     encoder.eval().requires_grad_(False).to(gpus.device())
     augmentation = augmentations.named(arguments.augmentation, card.contract.size)
     weights = digest_of(arguments.weights)

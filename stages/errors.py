@@ -3,6 +3,7 @@
 import difflib
 import math
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 
@@ -43,6 +44,12 @@ def percentages(*values: int) -> None:
     for place, value in enumerate(values):
         if not 1 <= value <= 100 or value in values[:place]:
             raise UserError(f"--labels has {value}; expected different percentages, from 1 to 100")
+
+
+def require_split(path: Path, found: str, expected: str) -> None:
+    """Raise the error for a file that holds another split of a dataset than is expected."""
+    if found != expected:
+        raise UserError(f"{path}: holds the {found} split; expected the {expected} split")
 
 
 def unknown(kind: str, name: str, known: Iterable[str]) -> UserError:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from stages.command_line import add_options, parser_of, read_options, run
-from stages.errors import UserError, at_least
+from stages.errors import UserError, at_least, require_split
 
 if TYPE_CHECKING:
     import numpy as np
@@ -58,8 +58,7 @@ def balanced(pack: "PackedImages", options: Options) -> "NDArray[np.int64]":
 
     if pack.labels.ndim != 1:
         raise UserError(f"{pack.path}: its images have several classes each; expected one, to draw from class by class")
-    if pack.split != "train":
-        raise UserError(f"{pack.path}: holds the {pack.split} split; expected the train split")
+    require_split(pack.path, pack.split, "train")
     random = np.random.default_rng(options.seed)
     drawn = []
     for label, name in enumerate(pack.classes):

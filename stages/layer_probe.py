@@ -67,7 +67,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     from stages import architectures
     from stages.artifacts.metrics import counts_of, metrics_of, write_metrics
-    from stages.artifacts.weights import digest_of, load_weights
+    from stages.artifacts.weights import digest_of
     from stages.datasets import augmentations
     from stages.datasets.packed import read_pack_pair
     from stages.probing.layers import LayerProbes, Layers
@@ -79,8 +79,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     options = read_options(Options, arguments)
     pack, val = read_pack_pair(arguments.train, arguments.val)
     _, truth = pack.single_labels(), val.single_labels()
-    state, card = load_weights(arguments.weights)
-    encoder = architectures.load(card.architecture, card.contract, state, str(arguments.weights))
+    encoder, card = architectures.read(arguments.weights)
     augmentation = augmentations.named(arguments.augmentation, card.contract.size)
     training = run_of(arguments, options, pack, digest_of(arguments.weights))
     probes = LayerProbes(Layers(encoder, options.layers, card.architecture), len(pack.classes), options.seed)

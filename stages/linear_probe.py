@@ -34,7 +34,7 @@ from stages.command_line import (
     read_options,
     run,
 )
-from stages.errors import UserError, above_zero, at_least, percentages
+from stages.errors import UserError, above_zero, at_least, different, percentages
 
 if TYPE_CHECKING:
     import torch
@@ -68,10 +68,7 @@ class Options:
         for rate in self.learning_rates:
             above_zero(learning_rates=rate)
         # Rates are told apart as `suffix` shows them.
-        entries = {"presets": self.presets, "learning-rates": [f"{rate:g}" for rate in self.learning_rates]}
-        for name, shown in entries.items():
-            if len(set(shown)) < len(shown):
-                raise UserError(f"--{name} has an entry twice: {' '.join(shown)}")
+        different(presets=self.presets, learning_rates=[f"{rate:g}" for rate in self.learning_rates])
 
     @property
     def rates(self) -> tuple[float | None, ...]:
@@ -216,20 +213,19 @@ def features_of(
 ) -> "Features":
     """What the heads learn from, by the option ``views``."""
     from stages import architectures
-    from stages.artifacts.weights import digest_of, load_weights
+    from stages.artifacts.weights import digest_of
     from stages.datasets import augmentations
     from stages.datasets.packed import read_pack
     from stages.probing.features import Augmented, Cached
 
     if options.views == "cached":
         return Cached(train, device)
-    state, card = load_weights(arguments.weights)
+    encoder, card = architectures.read(arguments.weights)
     if (digest := digest_of(arguments.weights)) != train.weights:
         raise UserError(
             f"{arguments.weights} ({digest[:12]}): not the weights that made {train.path} ({train.weights[:12]}); "
             "embed the images with these weights first"
         )
-    encoder = architectures.load(card.architecture, card.contract, state, str(arguments.weights))
     augmentation = augmentations.named(options.augmentation, card.contract.size)
     return Augmented(train, read_pack(arguments.images), encoder, augmentation, arguments.workers, device)
 

@@ -41,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     encoder = architectures.build(arguments.architecture, InputContract.named(arguments.size, arguments.normalisation))
     objective = plugins.class_in(method, pretraining.Pretraining)(encoder, options, len(pack.classes))
     accelerate(objective, options)
-    if objective.supervised:
+    if getattr(method, "LABELS", "") == "one":
         pack.single_labels()
 
     batches = functools.partial(

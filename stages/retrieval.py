@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from stages.command_line import add_metrics_arguments, add_options, parser_of, read_options, run
-from stages.errors import UserError, at_least
+from stages.errors import UserError, at_least, require_split
 
 if TYPE_CHECKING:
     import numpy as np
@@ -73,8 +73,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def check(val: "Embeddings", options: Options) -> None:
     """Refuse another split, and more neighbours than an image has."""
-    if val.split != "val":
-        raise UserError(f"{val.path}: holds the {val.split} split; expected the val split")
+    require_split(val.path, val.split, "val")
     if max(options.ks) >= len(val.labels):
         raise UserError(
             f"{val.path}: {max(options.ks)} neighbours asked for, but each of {len(val.labels)} images has "

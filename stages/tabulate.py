@@ -5,8 +5,7 @@
 Reads metrics files and nothing else: an encoder's card in them says whether it is a teacher, a student or a reference.
 The Markdown and the LaTeX table show one value of each evaluation; the CSV holds them all, one in a line. Students
 that differ in nothing but their seed share a cell; if each has a teacher of its own, trained along, so do the teachers,
-in a row for each method. A dataset has a table of its own, and so has an evaluation whose
-values have units.
+in a row for each method. A dataset has a table of its own, and so has an evaluation whose values have units.
 """
 
 from collections.abc import Iterator, Sequence
@@ -20,32 +19,32 @@ from stages.tables.notes import DEVIATION, images, repeats, seeds
 from stages.tables.tidy import facts_of, written
 
 if TYPE_CHECKING:
-    from stages.figures.comparison import Cell, Comparison, Row
+    from stages.tables.comparison import Comparison, Row
+    from stages.tables.results import Cell
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     parser = parser_of(__doc__)
     parser.add_argument("--metrics", type=Path, nargs="+", required=True, help="the JSON files of all evaluations")
-    parser.add_argument("--title", default="", help="above the table (default: none)")
     parser.add_argument("--markdown", type=Path, required=True, help="the Markdown table to write")
     parser.add_argument("--csv", type=Path, required=True, help="the CSV of all values to write")
     parser.add_argument("--latex", type=Path, required=True, help="the LaTeX table to write; it needs booktabs")
     arguments = parser.parse_args(argv)
 
     from stages.artifacts.atomic import write_text
-    from stages.figures.comparison import read_comparisons
+    from stages.tables.comparison import read_comparisons
 
     comparisons = read_comparisons(arguments.metrics)
-    text = written_in_markdown(comparisons, arguments.title)
+    text = written_in_markdown(comparisons)
     write_text(arguments.markdown, text)
     write_text(arguments.csv, tidy(comparisons))
-    write_text(arguments.latex, written_in_latex(comparisons, arguments.title))
+    write_text(arguments.latex, written_in_latex(comparisons))
     print(text, end="")
 
 
 def tables_of(comparison: "Comparison") -> list[Table]:
     """The table of the groups and that of the encoders outside them, whichever there are."""
-    from stages.figures.comparison import heading
+    from stages.tables.results import heading
 
     headings = [heading(evaluation) for evaluation in comparison.evaluations]
     tables = []
@@ -129,7 +128,7 @@ def notes_of(comparison: "Comparison") -> list[str]:
 
 def _measured(comparison: "Comparison") -> Iterator[str]:
     """The dataset and the evaluations; the numbers of images are the dataset's, or each evaluation's if they differ."""
-    from stages.figures.comparison import heading
+    from stages.tables.results import heading
 
     metrics = {result.metrics.evaluation: result.metrics for result in comparison.results}
     counts = {name: images(each.n) for name, each in metrics.items()}
@@ -145,7 +144,8 @@ def _measured(comparison: "Comparison") -> Iterator[str]:
 
 
 def _seeds(comparison: "Comparison") -> Iterator[str]:
-    from stages.figures.comparison import TEACHER, heading
+    from stages.tables.comparison import TEACHER
+    from stages.tables.results import heading
 
     places = [(group, evaluation) for group in comparison.groups for evaluation in comparison.evaluations]
     yield from seeds(
@@ -161,9 +161,9 @@ def _seeds(comparison: "Comparison") -> Iterator[str]:
     )
 
 
-def written_in_markdown(comparisons: Sequence["Comparison"], title: str) -> str:
+def written_in_markdown(comparisons: Sequence["Comparison"]) -> str:
     """The tables as GitHub shows them, each with its notes as a list."""
-    blocks = [f"## {markdown.escaped(title)}"] if title else []
+    blocks = []
     for comparison in comparisons:
         if len(comparisons) > 1:
             blocks.append(f"### {markdown.escaped(comparison.dataset)}")
@@ -172,12 +172,9 @@ def written_in_markdown(comparisons: Sequence["Comparison"], title: str) -> str:
     return "\n\n".join(blocks) + "\n"
 
 
-def written_in_latex(comparisons: Sequence["Comparison"], title: str) -> str:
+def written_in_latex(comparisons: Sequence["Comparison"]) -> str:
     """A ``table`` for each dataset, to be included in a document that uses booktabs."""
-    floats = (
-        latex.floating(f"{title} ({each.dataset})" if title else each.dataset, tables_of(each), notes_of(each))
-        for each in comparisons
-    )
+    floats = (latex.floating(each.dataset, tables_of(each), notes_of(each)) for each in comparisons)
     return latex.PREAMBLE + "\n".join(floats)
 
 

@@ -41,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     arguments = parser.parse_args(argv)
 
     from stages.artifacts.atomic import write_text
-    from stages.figures.compared import read_points
+    from stages.tables.points import read_points
     from stages.tables.tidy import written
 
     judged = {}

@@ -65,7 +65,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     from stages import architectures
     from stages.artifacts.metrics import counts_of, left_out_note, metrics_of, write_metrics
-    from stages.artifacts.weights import digest_of, load_weights
+    from stages.artifacts.weights import digest_of
     from stages.datasets.packed import read_pack_pair
     from stages.detection.detector import Detection
     from stages.detection.images import detected, stream
@@ -78,8 +78,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     packs = read_pack_pair(arguments.train, arguments.val)
     boxes = boxes_of(packs[0]), boxes_of(packs[1])
     reasons = left_out(packs[0], boxes)
-    state, card = load_weights(arguments.weights)
-    encoder = architectures.load(card.architecture, card.contract, state, str(arguments.weights))
+    encoder, card = architectures.read(arguments.weights)
     training = run_of(arguments, options, packs[0], digest_of(arguments.weights))
 
     seed_here(options.seed)

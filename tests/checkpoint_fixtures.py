@@ -1,4 +1,8 @@
-"""What the tests of public checkpoints share: files in every public layout, and a server that can fail."""
+"""What the tests of public checkpoints and datasets share: files in every public layout, a server that can fail.
+
+A test module takes the fixtures with ``pytest_plugins = ["tests.checkpoint_fixtures"]``. (PYTEST_DONT_REWRITE: test
+modules import the helpers before pytest could rewrite this module.)
+"""
 
 import argparse
 import contextlib
@@ -6,10 +10,15 @@ import re
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 from torch import Tensor, nn
+
+from stages import downloads
+from stages.artifacts.weights import load_weights
 
 State = dict[str, Tensor]
 
@@ -20,6 +29,19 @@ PROJECTORS = {
     "swav": nn.Sequential(nn.Linear(64, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 3)).eval(),
 }
 """What the backbones of these layouts were trained behind."""
+
+
+@pytest.fixture
+def backbone(weights: Path) -> State:
+    """The tensors of a small ResNet whose batch norms have statistics of their own."""
+    return load_weights(weights)[0]
+
+
+def assert_same(found: State, expected: State) -> None:
+    assert found.keys() == expected.keys()
+    for name, tensor in expected.items():
+        assert found[name].dtype == tensor.dtype, name
+        assert torch.equal(found[name], tensor), name
 
 
 def public(layout: str, backbone: State) -> Any:
@@ -109,6 +131,21 @@ def serving() -> Iterator[FileServer]:
         server.shutdown()
         thread.join()
         server.server_close()
+
+
+@pytest.fixture
+def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The pauses between attempts to download, which are not made; no proxy is asked either."""
+    made: list[float] = []
+    monkeypatch.setattr(downloads.time, "sleep", made.append)
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    return made
+
+
+@pytest.fixture
+def server(pauses: list[float]) -> Iterator[FileServer]:
+    with serving() as files:
+        yield files
 
 
 def answer(files: FileServer, request: BaseHTTPRequestHandler) -> None:

@@ -252,24 +252,33 @@ def test_a_full_disk_or_quota_is_one_line(error: str) -> None:
     assert done.stderr.count("\n") == 1
 
 
-def run_to_its_error(body: str) -> str:
+def run_to_its_error(body: str, *argv: str) -> str:
     """What a stage whose ``main`` has this ``body`` says when it fails."""
     code = f"from stages.command_line import run\ndef main(argv):\n{textwrap.indent(body, '    ')}\nrun(main)"
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-c", code, *argv], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 1
     return done.stderr
 
 
-def test_a_gpu_without_memory_is_one_line() -> None:
-    said = run_to_its_error("import torch\nraise torch.OutOfMemoryError('CUDA out of memory. Tried to allocate 2 GB')")
-    assert said.startswith("error: the GPU's memory is full (CUDA out of memory. Tried to allocate 2 GB): lower batch")
-    assert said.count("\n") == 1
+BATCHES = pytest.mark.parametrize(
+    ("argv", "advice"), [((), ""), (("--batch-size", "256"), "lower batch_size, or ")], ids=["without", "with batches"]
+)
+"""A stage's arguments, and what it advises for that: not to lower what its config has no key for."""
 
 
-def test_a_machine_without_memory_is_one_line() -> None:
-    said = run_to_its_error("import torch\ntorch.empty(2**50, dtype=torch.uint8)")
+@BATCHES
+def test_a_gpu_without_memory_is_one_line(argv: tuple[str, ...], advice: str) -> None:
+    body = "import torch\nraise torch.OutOfMemoryError('CUDA out of memory. Tried to allocate 2 GB')"
+    reason = "CUDA out of memory. Tried to allocate 2 GB"
+    expected = f"error: the GPU's memory is full ({reason}): {advice}take a GPU with more\n"
+    assert run_to_its_error(body, *argv) == expected
+
+
+@BATCHES
+def test_a_machine_without_memory_is_one_line(argv: tuple[str, ...], advice: str) -> None:
+    said = run_to_its_error("import torch\ntorch.empty(2**50, dtype=torch.uint8)", *argv)
     assert said.startswith("error: the machine's memory is full (")
-    assert said.endswith("raise mem_mb, or lower batch_size\n")
+    assert said.endswith(f"): {advice}raise mem_mb\n")
     assert said.count("\n") == 1
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import yaml
-from experiment import commands, config, tables
+from experiment import commands, encoders, source, tables
 from experiment.config import ConfigError, Experiment
 from experiment.repeated import refuse_repeated_keys
 
@@ -184,8 +184,8 @@ def test_a_paper_gives_its_table_and_no_other() -> None:
     reported = Experiment({**CONFIG, "tables": {"mine": table}}).tables["mine"].reported
     assert reported is not None
     assert (reported.file, reported.table) == ("workflow/papers/compress.yaml", "table-1")
-    assert "Reg-BN" in reported.entry
-    assert "Cars196" not in reported.entry
+    assert "Reg-BN" in reported.numbers
+    assert "Cars196" not in str(reported)
 
 
 @pytest.mark.parametrize(
@@ -666,7 +666,7 @@ def test_a_wrong_catalogue_is_one_line(
     catalogue: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "own.toml").write_text(catalogue)
-    monkeypatch.setattr(config, "CATALOGUE", tmp_path / "own.toml")
+    monkeypatch.setattr(encoders, "CATALOGUE", tmp_path / "own.toml")
     with pytest.raises(ConfigError) as error:
         Experiment(edited("encoders/public", {"fetch": "own", "dataset": "digits"}))
     assert message in str(error.value)
@@ -678,7 +678,7 @@ def test_a_family_that_no_name_leads_to_is_not_suggested(tmp_path: Path, monkeyp
     for name in ("__init__", "resnet", "my_net"):
         (tmp_path / f"stages/architectures/{name}.py").touch()
     digits = Experiment(CONFIG).datasets["digits"]
-    monkeypatch.setattr(config.source, "ROOT", tmp_path)
+    monkeypatch.setattr(source, "ROOT", tmp_path)
     with pytest.raises(ConfigError) as error:
-        config._check_architecture("encoders.own.architecture", "my_net", digits)
+        encoders.require_architecture("encoders.own.architecture", "my_net", digits)
     assert "did you mean 'resnet'? known are resnet, each with its variant" in str(error.value)

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from experiment.config import SCHEMA, ConfigError, Experiment
+from experiment.config import ConfigError, Experiment
+from experiment.outline import SCHEMA
 from torch import Tensor
 from torchvision.transforms import v2
 

@@ -2,7 +2,6 @@
 
 import socket
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +9,9 @@ import pytest
 
 from stages import downloads
 from stages.errors import UserError
-from tests.checkpoint_fixtures import FileServer, serving
+from tests.checkpoint_fixtures import FileServer
+
+pytest_plugins = ["tests.checkpoint_fixtures"]
 
 CONTENT = np.random.default_rng(0).bytes(3 * 2**20 + 12345)
 OTHERWISE = "ask its owner"
@@ -19,19 +20,9 @@ HALF = len(CONTENT) // 2
 
 
 @pytest.fixture
-def server() -> Iterator[FileServer]:
-    with serving() as server:
-        server.files["f.pth"] = CONTENT
-        yield server
-
-
-@pytest.fixture(autouse=True)
-def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """The pauses between attempts, which are not made."""
-    made: list[float] = []
-    monkeypatch.setattr(downloads.time, "sleep", made.append)
-    monkeypatch.setenv("no_proxy", "127.0.0.1")
-    return made
+def server(server: FileServer) -> FileServer:
+    server.files["f.pth"] = CONTENT
+    return server
 
 
 @pytest.fixture
@@ -135,6 +126,7 @@ def test_another_kind_of_address_is_one_line_at_once(path: Path, pauses: list[fl
     assert not pauses
 
 
+@pytest.mark.usefixtures("pauses")
 def test_a_server_that_hangs_is_left(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(downloads, "TIMEOUT_S", 0.05)
     monkeypatch.setattr(downloads, "ATTEMPTS", 2)

@@ -9,8 +9,8 @@ from experiment.config import Experiment
 from experiment.tables import Table
 
 from stages.artifacts.metrics import Metrics
-from stages.figures.compared import Point
-from stages.figures.comparison import Result, shown, summary
+from stages.tables.points import Point
+from stages.tables.results import Result, shown, summary
 from stages.tables.verdicts import Comparison
 from tests.project import ROOT
 

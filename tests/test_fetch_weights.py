@@ -4,7 +4,6 @@ import hashlib
 import io
 import json
 import re
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -17,8 +16,10 @@ from stages.artifacts.heads import load_heads
 from stages.artifacts.weights import NORMALISATIONS, InputContract, load_weights
 from stages.checkpoints import catalogue, layouts, lock
 from stages.errors import UserError
-from tests.checkpoint_fixtures import LAYOUTS, PROJECTORS, FileServer, State, public, serving
+from tests.checkpoint_fixtures import LAYOUTS, PROJECTORS, FileServer, State, assert_same, public
 from tests.conftest import assert_refused, flags, program
+
+pytest_plugins = ["tests.checkpoint_fixtures"]
 
 RESNET = "resnet18_x0.125"
 PLACE = "toy/toy.pth"
@@ -27,21 +28,8 @@ ENTRIES = catalogue.read()
 
 @pytest.fixture(autouse=True)
 def environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No pauses, no proxy, no mirror of whoever runs the tests."""
-    monkeypatch.setattr(downloads.time, "sleep", lambda pause: None)
-    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    """No mirror of whoever runs the tests."""
     monkeypatch.delenv("DISTILLERY_MIRROR", raising=False)
-
-
-@pytest.fixture
-def server() -> Iterator[FileServer]:
-    with serving() as server:
-        yield server
-
-
-@pytest.fixture
-def backbone(weights: Path) -> State:
-    return load_weights(weights)[0]
 
 
 def file_of(content: Any) -> bytes:
@@ -87,11 +75,6 @@ def fetch(arguments: dict[str, object], **changes: object) -> State:
     """What the stage writes."""
     fetch_weights.main(flags({**arguments, **changes}))
     return load_weights(Path(str(arguments["weights"])))[0]
-
-
-def assert_same(found: State, expected: State) -> None:
-    assert found.keys() == expected.keys()
-    assert all(torch.equal(found[name], tensor) for name, tensor in expected.items())
 
 
 def refused(arguments: dict[str, object], **changes: object) -> str:

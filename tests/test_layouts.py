@@ -14,31 +14,20 @@ from timm.models.vision_transformer import checkpoint_filter_fn
 from torch import Tensor
 
 from stages import architectures
-from stages.artifacts.weights import InputContract, load_weights
+from stages.artifacts.weights import InputContract
 from stages.checkpoints import layouts
 from stages.errors import UserError
-from tests.checkpoint_fixtures import LAYOUTS, State, public
+from tests.checkpoint_fixtures import LAYOUTS, State, assert_same, public
+
+pytest_plugins = ["tests.checkpoint_fixtures"]
 
 RESNET = "resnet18_x0.125"
-
-
-@pytest.fixture
-def backbone(weights: Path) -> State:
-    """The tensors of a small ResNet whose batch norms have statistics of their own."""
-    return load_weights(weights)[0]
 
 
 def fresh(architecture: str = RESNET, size: int = 32) -> State:
     """The tensors of another such network, from which nothing may come."""
     torch.manual_seed(7)
     return architectures.build(architecture, InputContract(size)).backbone.state_dict()
-
-
-def assert_same(found: State, expected: State) -> None:
-    assert found.keys() == expected.keys()
-    for name, tensor in expected.items():
-        assert found[name].dtype == tensor.dtype
-        assert torch.equal(found[name], tensor), name
 
 
 def saved(content: Any, path: Path, **options: Any) -> Path:

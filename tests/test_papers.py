@@ -10,7 +10,7 @@ import pytest
 import yaml
 from experiment.config import Experiment
 
-from stages.figures.compared import number_of
+from stages.tables.points import number_of
 from stages.tables.reported import Number, Place, read_reported
 from tests.project import ROOT
 

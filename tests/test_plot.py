@@ -22,8 +22,9 @@ from stages.datasets.packed import PackedImages, read_pack, write_packs
 from stages.datasets.sources import Split
 from stages.errors import UserError
 from stages.figures import bars, clusters, curves
-from stages.figures.comparison import Cell, read_comparisons
 from stages.figures.style import OKABE_ITO
+from stages.tables.comparison import read_comparisons
+from stages.tables.results import Cell
 from tests.conftest import assert_refused, card, program
 
 HEADER = "epoch,loss,learning_rate,images_per_second,waiting_share"

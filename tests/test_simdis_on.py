@@ -15,8 +15,8 @@ from stages.artifacts.heads import load_heads
 from stages.artifacts.weights import InputContract, load_weights, read_card
 from stages.distillation import Setting
 from stages.distillation.simdis_on import Options, SimDisOn
-from stages.figures.comparison import read_comparisons
 from stages.pretraining import byol
+from stages.tables.comparison import read_comparisons
 from stages.training.batches import Batch
 from stages.training.networks import Networks, Projecting
 from stages.training.optimizers import optimizer_of

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 from experiment import commands, images, source
-from experiment.config import EVALUATIONS, PACKING
+from experiment.datasets import PACKING
+from experiment.evaluations import EVALUATIONS
 
 from stages.command_line import add_options, parser_of, read_options
 from stages.errors import UserError
@@ -124,7 +125,7 @@ def test_an_option_accepts_values_of_its_type_alone(kind: str, choices: Any, goo
         ("stages.distillation.compress_2q", {"momentum": 1.0}),
         ("stages.distillation.seed", {"precision": "half", "temperature": 1e-5}),
         ("stages.distillation.pkt", {"optimizer": "lars", "weight_decay": 0.0}),
-        ("stages.distillation.simdis_on", {"views": ["t-to-s", "t-to-s"]}),
+        ("stages.distillation.simdis_on", {"views": ["t-sv", "t-sv"]}),
         ("stages.pretraining.untrained", {"epochs": 3}),
         ("stages.linear_probe", {"learning_rates": [0.1, 0.1]}),
         ("stages.voc_classification", {"costs": [31]}),
@@ -142,7 +143,7 @@ def test_options_are_refused_as_their_class_refuses_them(module: str, wrong: dic
     assert found.replace("-", "_") == str(expected.value).replace("--", "").replace("-", "_")
 
 
-@pytest.mark.parametrize("module", sorted({*MODULES, *EVALUATIONS.values(), PACKING}))
+@pytest.mark.parametrize("module", sorted({*MODULES, *(kind.stage for kind in EVALUATIONS.values()), PACKING}))
 def test_no_check_of_options_needs_more_than_the_stages_and_python(module: str) -> None:
     """Else the workflow could not make it: it has no torch."""
     values = {name: "here" if option.required else option.default for name, option in source.options(module).items()}
@@ -183,12 +184,15 @@ def test_options_as_flags_come_back_the_same(module: str) -> None:
         ("folder", {}, ("train", "val")),
         ("cub200", {}, "CUB_200_2011"),
         ("imagenette", {"path": "p", "variant": "160px"}, "imagenette2-160"),
+        ("imagenette", {"path": "full", "variant": "160px"}, "imagenette2-160"),
         ("places365", {"path": "p", "variant": "large"}, "data_large_standard"),
-        ("places365", {"path": "p", "variant": "small"}, "val_256"),
+        ("places365", {"path": "large", "variant": "small"}, "val_256"),
     ],
 )
 def test_a_source_says_what_it_reads_of_its_folder(name: str, options: dict[str, Any], parts: Any) -> None:
-    found = source.constant(source.plugin_module("stages.datasets.sources", name), "FOLDER", ".", options)
+    found = source.by_option(
+        source.literal(source.plugin_module("stages.datasets.sources", name), "FOLDER", "."), options
+    )
     assert parts == found or parts in found
 
 
@@ -197,7 +201,7 @@ def test_every_source_with_a_folder_says_what_it_reads_of_it() -> None:
         source.plugin_module("stages.datasets.sources", n) for n in source.plugins("stages.datasets.sources")
     ):
         defaults = {option.name: option.default for option in source.options(module).values()}
-        assert ("path" in defaults) == (source.constant(module, "FOLDER", "", defaults) != ""), module
+        assert ("path" in defaults) == (source.by_option(source.literal(module, "FOLDER", ""), defaults) != ""), module
 
 
 def test_an_image_is_known_by_its_recipe_not_by_its_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

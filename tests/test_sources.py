@@ -7,7 +7,7 @@ import pickle
 import re
 import struct
 import tarfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +18,15 @@ import torchvision
 from numpy.typing import NDArray
 from PIL import Image
 
-from stages import downloads, fetch_dataset
+from stages import fetch_dataset
 from stages.datasets.packed import PackedImages, read_pack
 from stages.datasets.sources import cub200
 from stages.errors import UserError
-from tests.checkpoint_fixtures import FileServer, serving
+from tests.checkpoint_fixtures import FileServer
 from tests.conftest import assert_refused, flags, photographs, program
 from tests.voc import drawn, write_voc
+
+pytest_plugins = ["tests.checkpoint_fixtures"]
 
 Patch = pytest.MonkeyPatch
 
@@ -375,14 +377,6 @@ def test_cars_have_to_be_brought(tmp_path: Path) -> None:
 
 
 # Downloads, from a server of our own.
-
-
-@pytest.fixture
-def server(monkeypatch: Patch) -> Iterator[FileServer]:
-    monkeypatch.setattr(downloads.time, "sleep", lambda pause: None)
-    monkeypatch.setenv("no_proxy", "127.0.0.1")
-    with serving() as files:
-        yield files
 
 
 def tarred(folder: Path, *names: str, renamed: str = "") -> bytes:

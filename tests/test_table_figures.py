@@ -12,8 +12,9 @@ from stages import plot
 from stages.compare import CSV_COLUMNS
 from stages.errors import UserError
 from stages.figures import lines, table_bars
-from stages.figures.compared import axis_label, mark_label, read_points
+from stages.figures.labels import axis_label, mark_label
 from stages.figures.style import GREY, OKABE_ITO
+from stages.tables.points import read_points
 from tests.conftest import assert_refused, program
 
 BLUE, ORANGE = OKABE_ITO[:2]

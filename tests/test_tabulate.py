@@ -15,7 +15,7 @@ import pytest
 from stages import tabulate
 from stages.artifacts.metrics import Metrics, write_metrics
 from stages.errors import UserError
-from stages.figures.comparison import read_comparisons
+from stages.tables.comparison import read_comparisons
 from tests.conftest import assert_refused, card, program
 
 PROTOCOLS = {"linear": "40 epochs", "knn": "1-NN, cosine", "cluster-alignment": "10-means", "one_shot": "1-NN, 1-shot"}
@@ -119,14 +119,12 @@ ONLINE = """\
 
 
 def test_students_whose_teachers_are_trained_along_stand_side_by_side(online: list[Path]) -> None:
-    text = tabulate.written_in_markdown(read_comparisons(online), "")
+    text = tabulate.written_in_markdown(read_comparisons(online))
     assert text.startswith(ONLINE)
     assert "- Seeds: Teacher of on 0, 1; Teacher of on-7v 0, 1; on 0, 1; on-7v 0, 1; off 0.\n" in text
 
 
 MARKDOWN = """\
-## What \\| was \\<measured>
-
 | Teacher → student | big (resnet50) → small_net |                |                | big (resnet50) → other |      |            |
 |-------------------|---------------------------:|---------------:|---------------:|-----------------------:|-----:|-----------:|
 | Evaluation        |                     Linear |             NN |             CA |                 Linear |   NN |         CA |
@@ -149,7 +147,7 @@ MARKDOWN = """\
 LATEX = r"""% \usepackage{booktabs}
 \begin{table}
 \centering
-\caption{50\% \& more (toy)}
+\caption{toy}
 \begin{tabular}{lrr}
 \toprule
 Teacher $\to$ student & \multicolumn{1}{c}{big (resnet50) $\to$ small\_net} & \multicolumn{1}{c}{big (resnet50) $\to$ other} \\
@@ -159,7 +157,7 @@ Teacher $\to$ student & \multicolumn{1}{c}{big (resnet50) $\to$ small\_net} & \m
 Teacher & 40.0 $\pm$ 2.0 & 40.0 $\pm$ 2.0 \\
 \midrule
 m\_two & \textbf{30.0} & -- \\
-m\textasciicircum{}3\#\$\textbackslash{}\{\} & 29.0 & \textbf{28.0} \\
+m\textasciicircum{}3\#\$\&\textbackslash{}\{\} & 29.0 & \textbf{28.0} \\
 \bottomrule
 \end{tabular}
 
@@ -176,7 +174,7 @@ by\_itself (alexnet) & 10.0 \\
 \begin{minipage}{\linewidth}\footnotesize
 Dataset: toy, 100 train and 20 val images.\par
 one\_shot: top1 in percent; 1-NN, 1-shot; mean of 1 to 5 repeats.\par
-Seeds: m\_two 0; m\textasciicircum{}3\#\$\textbackslash{}\{\} 0.\par
+Seeds: m\_two 0; m\textasciicircum{}3\#\$\&\textbackslash{}\{\} 0.\par
 $\pm$: the sample standard deviation over the seeds of the encoder or, of a single encoder, over the repeats of the evaluation.\par
 Bold: the best distillation method of the column.\par
 --: not run.
@@ -185,11 +183,11 @@ Bold: the best distillation method of the column.\par
 """  # noqa: E501
 
 
-def tabulated(folder: Path, metrics: list[Path], *more: str) -> dict[str, str]:
+def tabulated(folder: Path, metrics: list[Path]) -> dict[str, str]:
     """The three tables, by the kind of file."""
     outputs = {kind: folder / f"tables/table.{kind}" for kind in ("markdown", "csv", "latex")}
     flags = [part for kind, path in outputs.items() for part in (f"--{kind}", str(path))]
-    tabulate.main(["--metrics", *map(str, metrics), *flags, *more])
+    tabulate.main(["--metrics", *map(str, metrics), *flags])
     return {kind: path.read_text() for kind, path in outputs.items()}
 
 
@@ -201,7 +199,7 @@ def cells(markdown: str, label: str) -> list[str]:
 
 
 def test_markdown_by_hand(tmp_path: Path, small: list[Path], capsys: pytest.CaptureFixture[str]) -> None:
-    written = tabulated(tmp_path, small, "--title", "What | was <measured>")["markdown"]
+    written = tabulated(tmp_path, small)["markdown"]
     assert written == MARKDOWN
     assert capsys.readouterr().out == written
 
@@ -235,12 +233,12 @@ def test_csv_loses_no_value(tmp_path: Path, write: Write) -> None:
 def test_latex_by_hand(tmp_path: Path, write: Write) -> None:
     metrics = [
         write("a", "small_net", distilled("m_two"), "one_shot", 30),
-        write("b", "small_net", distilled("m^3#$\\{}"), "one_shot", 29),
-        write("c", "other", distilled("m^3#$\\{}"), "one_shot", 28),
+        write("b", "small_net", distilled("m^3#$&\\{}"), "one_shot", 29),
+        write("c", "other", distilled("m^3#$&\\{}"), "one_shot", 28),
         write("big", "resnet50", pretrained("simclr"), "one_shot", 40, 2),
         write("by_itself", "alexnet", pretrained("byol"), "one_shot", 10),
     ]
-    assert tabulated(tmp_path, metrics, "--title", "50% & more")["latex"] == LATEX
+    assert tabulated(tmp_path, metrics)["latex"] == LATEX
 
 
 def test_latex_is_well_formed(tmp_path: Path, small: list[Path], write: Write) -> None:

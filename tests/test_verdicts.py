@@ -13,8 +13,8 @@ from scipy import stats
 from stages import results_page, verdicts
 from stages.compare import CSV_COLUMNS
 from stages.errors import UserError
-from stages.figures.compared import Point
 from stages.tables.layout import MINUS, MISSING
+from stages.tables.points import Point
 from stages.tables.verdicts import Comparison, Verdict
 
 SEEDS = "0 1 2"

@@ -25,11 +25,11 @@ from stages.artifacts.weights import InputContract
 from stages.datasets.packed import PackedImages, read_pack
 from stages.training.batches import Batch
 from stages.training.networks import Networks, Projecting
+from tests.conftest import ROOT, flags
 
 ARCHITECTURE = "resnet18_x0.25"
 DIMENSION = 128
 SIZE = 16
-ROOT = Path(__file__).parents[1]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,9 +72,8 @@ class Training:
         }
         if self.program == "distill_online":
             files |= {f"teacher_{name}": getattr(self.teacher, name) for name in ("weights", "heads", "history")}
-        flags = {"name": "encoder", "architecture": ARCHITECTURE, "augmentation": "crop-flip", "size": SIZE}
-        every = {**flags, **files, **self.options}
-        return [text for name, value in every.items() for text in (f"--{name.replace('_', '-')}", str(value))]
+        facts = {"name": "encoder", "architecture": ARCHITECTURE, "augmentation": "crop-flip", "size": SIZE}
+        return flags({**facts, **files, **self.options})
 
     def within(self, folder: Path, **changed: Any) -> "Training":
         """The same training with its files in ``folder``, and with other options where they are given."""
@@ -222,7 +221,7 @@ def tiny_options(method: str) -> dict[str, int]:
 
 def learns_from(method: str) -> str:
     """What of its teacher a distillation method learns from: embeddings, assignments, networks, or it while online."""
-    return source.constant(source.plugin_module("stages.distillation", method), "TEACHER", "embeddings")
+    return str(source.literal(source.plugin_module("stages.distillation", method), "TEACHER", "embeddings"))
 
 
 def learns_clusters(method: str) -> bool:

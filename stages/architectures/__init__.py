@@ -9,12 +9,13 @@ import contextlib
 import re
 import types
 from collections.abc import Mapping
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
 from stages import plugins, processes
-from stages.artifacts.weights import InputContract
+from stages.artifacts.weights import EncoderCard, InputContract, load_weights
 from stages.errors import UserError
 
 
@@ -81,6 +82,12 @@ def build(name: str, contract: InputContract) -> Encoder:
     """A freshly initialised encoder of the architecture ``name``."""
     module = plugins.module(__name__, "architecture family", family(name))
     return Encoder(module.build(name, contract.size), contract)
+
+
+def read(weights: Path) -> tuple[Encoder, EncoderCard]:
+    """The encoder of a weights file, and its card."""
+    state, card = load_weights(weights)
+    return load(card.architecture, card.contract, state, str(weights)), card
 
 
 def load(name: str, contract: InputContract, state: dict[str, Tensor], where: str) -> Encoder:

@@ -14,7 +14,7 @@ from stages.artifacts.hdf5 import create, open_complete
 from stages.artifacts.labels import single
 from stages.artifacts.shards import KIND, JoinedRows, joined, mapped
 from stages.artifacts.weights import EncoderCard
-from stages.errors import UserError
+from stages.errors import UserError, require_split
 
 SLICE_BYTES = 2**26
 """How much of a cache is held as float32 at once by those that go through it."""
@@ -172,6 +172,5 @@ def read_pair(train: Path, val: Path) -> tuple[Embeddings, Embeddings]:
                 f"expected two splits embedded by the same encoder"
             )
     for embeddings, split in zip(pair, ("train", "val"), strict=True):
-        if embeddings.split != split:
-            raise UserError(f"{embeddings.path}: holds the {embeddings.split} split; expected the {split} split")
+        require_split(embeddings.path, embeddings.split, split)
     return pair

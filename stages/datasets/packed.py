@@ -18,7 +18,7 @@ from stages.artifacts.scratch import scratch
 from stages.datasets.decoding import UndecodableError, checked, decoded, pixels
 from stages.datasets.sources import Boxes, Split
 from stages.datasets.splits import subset
-from stages.errors import UserError
+from stages.errors import UserError, require_split
 from stages.progress import track
 
 if TYPE_CHECKING:
@@ -113,8 +113,7 @@ def read_pack_pair(train: Path, val: Path) -> tuple[PackedImages, PackedImages]:
             f"{pair[1].name} ({pair[1].fingerprint[:12]}); expected two splits of one dataset"
         )
     for pack, split in zip(pair, ("train", "val"), strict=True):
-        if pack.split != split:
-            raise UserError(f"{pack.path}: holds the {pack.split} split; expected the {split} split")
+        require_split(pack.path, pack.split, split)
     return pair
 
 

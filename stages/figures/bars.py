@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from stages.figures.comparison import Cell, Comparison, heading, read_comparisons
 from stages.figures.style import CHARACTER, GREY, OKABE_ITO, WIDTH, drawing
+from stages.tables.comparison import Comparison, read_comparisons
+from stages.tables.results import Cell, heading
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from stages.errors import UserError
-from stages.figures.compared import Point, axis_label, mark_label, number_of, read_points
+from stages.figures.labels import axis_label, mark_label
 from stages.figures.style import CHARACTER, GREY, OKABE_ITO, WIDTH, drawing
+from stages.tables.points import Point, number_of, read_points
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -5,8 +5,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from stages.figures.bars import REFERENCES, Group, Panel, coloured, draw_panels, greyed
-from stages.figures.compared import Point, axis_label, mark_label, read_points
-from stages.figures.comparison import Cell
+from stages.figures.labels import axis_label, mark_label
+from stages.tables.points import Point, read_points
+from stages.tables.results import Cell
 
 
 def draw(table: Path, references: Sequence[str], y: str, path: Path) -> None:

@@ -12,6 +12,8 @@ from stages.pretraining import Pretraining
 from stages.training.batches import Batch
 from stages.training.recipe import TrainingRecipe
 
+LABELS = "one"
+
 
 @dataclasses.dataclass(frozen=True)
 class Options(TrainingRecipe):
@@ -33,8 +35,6 @@ class Options(TrainingRecipe):
 
 class Supervised(Pretraining):
     """The encoder behind a linear classifier, with dropout where the architecture's authors have it."""
-
-    supervised = True
 
     def __init__(self, encoder: Encoder, options: Options, classes: int) -> None:
         super().__init__(encoder, options, classes)

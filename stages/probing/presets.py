@@ -6,6 +6,9 @@ from stages.training.recipe import Recipe
 
 BATCH_SIZE = 256
 
+EPOCHS = {"compress": 40, "moco": 100, "swav": 100, "byol": 80, "simdis": 80}
+"""Each preset's, apart from the others of its settings: the plan of a run reads them from this source."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Preset:
@@ -32,27 +35,43 @@ class Preset:
 PRESETS = {
     # CompRess (NeurIPS 2020), section 4.1; how the statistics are computed is from its eval_linear.py.
     "compress": Preset(
-        Recipe(epochs=40, batch_size=BATCH_SIZE, learning_rate=0.01, milestones=(15, 30), gamma=0.1),
+        Recipe(epochs=EPOCHS["compress"], batch_size=BATCH_SIZE, learning_rate=0.01, milestones=(15, 30), gamma=0.1),
         standardised=True,
     ),
     # MoCo's main_lincls.py.
     "moco": Preset(
-        Recipe(epochs=100, batch_size=BATCH_SIZE, learning_rate=30.0, weight_decay=0.0, milestones=(60, 80), gamma=0.1),
+        Recipe(
+            epochs=EPOCHS["moco"],
+            batch_size=BATCH_SIZE,
+            learning_rate=30.0,
+            weight_decay=0.0,
+            milestones=(60, 80),
+            gamma=0.1,
+        ),
         deviation=0.01,
     ),
     # SwAV's eval_linear.py, 8 times 32 images a step; its cosine falls with every epoch, this one with every step.
     "swav": Preset(
-        Recipe(epochs=100, batch_size=BATCH_SIZE, learning_rate=0.3, weight_decay=1e-6, schedule="cosine"),
+        Recipe(epochs=EPOCHS["swav"], batch_size=BATCH_SIZE, learning_rate=0.3, weight_decay=1e-6, schedule="cosine"),
         deviation=0.01,
     ),
     # BYOL's configs/eval.py: 0.2 times the batch size over 256. It starts from a truncated normal of 1 / sqrt(D), here
     # from torch's uniform of 1 / sqrt(3 D).
     "byol": Preset(
-        Recipe(epochs=80, batch_size=BATCH_SIZE, learning_rate=0.2, nesterov=True, weight_decay=0.0, schedule="cosine"),
+        Recipe(
+            epochs=EPOCHS["byol"],
+            batch_size=BATCH_SIZE,
+            learning_rate=0.2,
+            nesterov=True,
+            weight_decay=0.0,
+            schedule="cosine",
+        ),
     ),
     # SimDis's run_SimDis.py and linear_eval_exp_simDis.py, on one GPU: it multiplies the rate by their number.
     "simdis": Preset(
-        Recipe(epochs=80, batch_size=BATCH_SIZE, learning_rate=0.001, weight_decay=0.0, schedule="cosine"),
+        Recipe(
+            epochs=EPOCHS["simdis"], batch_size=BATCH_SIZE, learning_rate=0.001, weight_decay=0.0, schedule="cosine"
+        ),
         deviation=0.01,
         logits_normalised=True,
     ),

@@ -1,1 +1,1 @@
-"""Tables as text: their layout, their notes, and how Markdown and LaTeX write them."""
+"""Tables: what stands in them, their layout and notes, and how Markdown, LaTeX and CSV write them."""

@@ -5,10 +5,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from stages.errors import UserError
-from stages.figures.comparison import Cell, read_result, shown, summary
 from stages.tables.layout import MINUS, MISSING, Entry, Table, signed
 from stages.tables.notes import DEVIATION, images, repeats, seeds
 from stages.tables.reported import Number, Place, Reported
+from stages.tables.results import Cell, read_result, shown, summary
 
 NOT_RUN = "not run"
 

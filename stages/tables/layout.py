@@ -17,7 +17,7 @@ class Entry:
 
 @dataclasses.dataclass(frozen=True)
 class Table:
-    """``spans``, (heading, columns) of each group, above ``columns``; ``rows`` in two parts, references and methods.
+    """``spans``, (heading, columns) of each group, above ``columns``; the rows in ``parts``, references and methods.
 
     ``corner`` names the rows, or the groups if there are spans; ``under`` then names the columns.
     """

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from stages.figures.comparison import Cell
+    from stages.tables.results import Cell
 
 DEVIATION = (
     "±: the sample standard deviation over the seeds of the encoder or, of a single encoder, over the repeats "

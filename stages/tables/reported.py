@@ -42,10 +42,6 @@ class Reported:
     numbers: Mapping[Place, Number]
     unit: str = "percent"
 
-    @property
-    def rows(self) -> list[str]:
-        return list(dict.fromkeys(place.row for place in self.numbers))
-
 
 def read_reported(path: Path, table: str) -> Reported:
     """The ``table`` in the file of a paper.

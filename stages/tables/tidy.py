@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from stages.figures.comparison import Cell
+    from stages.tables.results import Cell
 
 
 def written(columns: Sequence[str], cells: Iterable[Mapping[str, object]]) -> str:

@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Iterator, Sequence
 from typing import Literal, get_args
 
-from stages.figures.compared import Point
+from stages.tables.points import Point
 
 LEVEL = 0.05
 """The risk that is taken of a verdict where there is no difference."""

@@ -10,7 +10,9 @@ from typing import Any
 import yaml
 
 from experiment import source
-from experiment.config import EVALUATIONS, PACKING, SCHEMA
+from experiment.datasets import PACKING
+from experiment.evaluations import EVALUATIONS
+from experiment.outline import SCHEMA
 
 INTRODUCTION = """\
 # The config
@@ -56,8 +58,8 @@ def _options_of(part: str) -> Iterator[str]:
         "methods": ("Method", "stages.distillation"),
     }
     if part == "evaluations":
-        for name, module in EVALUATIONS.items():
-            yield from _module(f"Evaluation `{name}`", module)
+        for name, evaluation in EVALUATIONS.items():
+            yield from _module(f"Evaluation `{name}`", evaluation.stage)
     if part == "datasets":
         yield "Whatever the source ([datasets.md](datasets.md) says of each what it downloads and reads):\n"
         yield from _option_table(PACKING)

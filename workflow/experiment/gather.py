@@ -59,8 +59,7 @@ def main() -> None:
     gather(name, Path("results/results.md"), arguments.into)
     if arguments.metrics:
         measured = Experiment(yaml.safe_load(arguments.configfile.read_text())).measurements
-        files = (Path(f"results/metrics/{m.encoder}/{m.dataset}-{m.evaluation}.json") for m in measured)
-        gather_metrics(files, arguments.into.parent / "metrics" / f"{name}.jsonl")
+        gather_metrics((Path(m.file) for m in measured), arguments.into.parent / "metrics" / f"{name}.jsonl")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,5 @@
 """What an experiment needs before it runs, which a dry run says: its data, and about how many hours of a GPU."""
 
-import ast
 import csv
 import functools
 import json
@@ -10,7 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from experiment import content, source
-from experiment.config import Dataset, Evaluation, Experiment, Fetched, Student
+from experiment.config import Experiment
+from experiment.datasets import Dataset
+from experiment.encoders import Fetched, Student
+from experiment.evaluations import EVALUATIONS, Evaluation
 
 SUSTAINED = 10e12
 """Multiply-adds a second that a GPU is assumed to keep up: 800 images a second of ResNet-50 training at 224 pixels."""
@@ -47,9 +49,6 @@ PASSES = {
     "simdis-on": (2, 2),
 }
 """The views of an image, in whole images, that a method trains on, and that its averaged network sees besides."""
-
-EMBEDDED = ("linear", "knn", "cluster-alignment", "retrieval", "voc-classification")
-"""The kinds of evaluation that take embeddings; linear's augmented views are of the train images alone."""
 
 TEACHER_PASSES = {"weights": 1, "networks": 2 * 2, "online": 2 * TRAINING + 2}
 """The forward passes of a teacher for each image, by what a student learns from; of a cached one there are none."""
@@ -176,11 +175,10 @@ def jobs(experiment: Experiment) -> Iterator[Job]:
     for m in experiment.measurements:
         rule, passes, val = _probe(experiment.evaluations[m.evaluation])
         if rule:
-            output = Path(f"results/metrics/{m.encoder}/{m.dataset}-{m.evaluation}.json")
             forward = _forward(experiment, m.encoder, m.dataset)
             train = None if forward is None else passes * forward
             name = f"{m.encoder}/{m.dataset}-{m.evaluation}"
-            yield Job(rule, name, output, experiment.datasets[m.dataset], train, val * (forward or 0))
+            yield Job(rule, name, Path(m.file), experiment.datasets[m.dataset], train, val * (forward or 0))
 
 
 def _probe(evaluation: Evaluation) -> tuple[str, float, float]:
@@ -191,25 +189,9 @@ def _probe(evaluation: Evaluation) -> tuple[str, float, float]:
     if options.get("views") != "augmented":
         return "", 0, 0
     # All presets learn from the same views, each as long as it takes; every share of labels and every run has its own.
-    epochs = options["epochs"] or max(preset_epochs()[preset] for preset in options["presets"])
+    of_presets = source.literal("stages.probing.presets", "EPOCHS", {})
+    epochs = options["epochs"] or max(of_presets[preset] for preset in options["presets"])
     return "linear_probe", epochs * options["runs"] * sum(options["labels"]) / 100, 0
-
-
-def preset_epochs() -> dict[str, int]:
-    """The epochs of each of linear's presets."""
-    (presets,) = (
-        node.value
-        for node in source.tree("stages.probing.presets").body
-        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "PRESETS"
-    )
-    assert isinstance(presets, ast.Dict)
-    return {
-        ast.literal_eval(name): ast.literal_eval(keyword.value)
-        for name, preset in zip(presets.keys, presets.values, strict=True)
-        if name
-        for keyword in ast.walk(preset)
-        if isinstance(keyword, ast.keyword) and keyword.arg == "epochs"
-    }
 
 
 def _training(experiment: Experiment, name: str) -> Job:
@@ -235,7 +217,7 @@ def _weights(encoder: str) -> Path:
 def _embedded(experiment: Experiment) -> Iterator[tuple[str, str]]:
     """Whose embeddings of what are needed: by evaluations of embeddings, canaries, and students of cached ones."""
     for m in experiment.measurements:
-        if experiment.evaluations[m.evaluation].base in EMBEDDED:
+        if EVALUATIONS[experiment.evaluations[m.evaluation].base].embedded:
             yield m.encoder, m.dataset
     for name in experiment.canaries:
         yield name, experiment.encoders[name].dataset
@@ -273,14 +255,12 @@ def images_of(dataset: Dataset) -> tuple[float, float]:
 
 def _images(dataset: Dataset) -> tuple[int, ...]:
     """The source's train and val images; nothing of a folder."""
-    nothing: tuple[int, ...] = ()
     module = source.plugin_module("stages.datasets.sources", dataset.source)
-    return source.constant(module, "IMAGES", nothing, dataset.options)
+    return tuple(source.by_option(source.literal(module, "IMAGES", ()), dataset.options))
 
 
 @functools.cache
 def _files(split: Path) -> int:
     """The images in a split's folder, found as `stages.datasets.sources.folder` does."""
-    nothing: tuple[str, ...] = ()
-    endings = source.constant("stages.datasets.sources.folder", "EXTENSIONS", nothing)
+    endings = source.literal("stages.datasets.sources.folder", "EXTENSIONS", ())
     return sum(file.name.lower().endswith(endings) for file in content.files_under(str(split))) if split.is_dir() else 0

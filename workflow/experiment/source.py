@@ -8,9 +8,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar, cast
-
-T = TypeVar("T")
+from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = "stages"
@@ -149,20 +147,20 @@ class Option:
         }[self.kind]
 
 
-def constant(module: str, name: str, default: T, options: Mapping[str, Any] | None = None) -> T:
-    """The literal that ``module`` assigns to ``name`` at its top, or ``default``.
-
-    Of one that depends on an option, as ``{"small": ..., "large": ...}``, the entry for the value in ``options``.
-    """
+def literal(module: str, name: str, default: Any) -> Any:
+    """The literal that ``module`` assigns to ``name`` at its top, or ``default``."""
     for node in tree(module).body:
-        if isinstance(node, ast.Assign) and any(isinstance(to, ast.Name) and to.id == name for to in node.targets):
-            found = ast.literal_eval(node.value)
-            if isinstance(found, dict):
-                found = found[
-                    next(value for value in (options or {}).values() if isinstance(value, str) and value in found)
-                ]
-            return cast("T", found)
+        if isinstance(node, ast.Assign) and name in _bound(node):
+            return ast.literal_eval(node.value)
     return default
+
+
+def by_option(value: Any, options: Mapping[str, Any]) -> Any:
+    """``value`` or, of one that an option decides, ``{"variant": {"small": ..., "large": ...}}``, the option's."""
+    if not isinstance(value, dict):
+        return value
+    ((option, values),) = value.items()
+    return values[options[option]]
 
 
 def defines(module: str, function: str) -> bool:

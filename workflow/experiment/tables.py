@@ -13,25 +13,26 @@ import yaml
 
 from experiment import source
 from experiment.errors import ConfigError, require
+from experiment.evaluations import Measurement
 
 if TYPE_CHECKING:
-    from experiment.config import Experiment, Measurement
+    from experiment.config import Experiment
 
 PAPERS = source.ROOT / "workflow" / "papers"
 
 
 @dataclass(frozen=True)
 class Reported:
-    """A paper's table: ``file`` and ``table`` say where, ``entry`` is its text."""
+    """A paper's table: ``file`` and ``table`` say where. ``numbers`` are by row, group if there are any, and column.
+
+    ``digest`` is of the whole table and of the paper's citation; the paper's other tables leave it as it is.
+    """
 
     file: str
     table: str
-    entry: str
-
-    @property
-    def digest(self) -> str:
-        """What a change of the paper's other tables leaves as it is."""
-        return hashlib.sha256(self.entry.encode()).hexdigest()[:16]
+    title: str
+    numbers: Mapping[str, Mapping[str, Any]]
+    digest: str
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ class Cell:
     row: str
     column: str
     value: str
-    measurements: tuple["Measurement", ...]
+    measurements: tuple[Measurement, ...]
 
 
 @dataclass(frozen=True)
@@ -63,8 +64,7 @@ class Table:
     @property
     def heading(self) -> str:
         """The title, or the paper's, or the name."""
-        theirs = json.loads(self.reported.entry).get("title") if self.reported else None
-        return self.title or theirs or self.name
+        return self.title or (self.reported.title if self.reported else "") or self.name
 
 
 @dataclass(frozen=True)
@@ -132,7 +132,7 @@ class _Resolver:
         """What a row may name: encoders, and students without their seeds."""
         return [*dict.fromkeys([*self.datasets, *self.seeds])]
 
-    def measurements(self, encoder: str, column: Mapping[str, str]) -> tuple["Measurement", ...]:
+    def measurements(self, encoder: str, column: Mapping[str, str]) -> tuple[Measurement, ...]:
         encoders = [encoder] if encoder in self.datasets else self.seeds.get(encoder, [])
         evaluation = column["evaluation"]
         found = (self.measured.get((name, self._dataset(name, column), evaluation)) for name in encoders)
@@ -172,7 +172,7 @@ def _table(name: str, entry: Mapping[str, Any], resolver: _Resolver) -> Table:
             f"{where}: {entry['reported']} reports nothing of its rows, groups and columns; expected the paper's own "
             f"labels, as in {reported.file}"
         )
-    labels = {*rows, *(json.loads(reported.entry)["numbers"] if reported else ())}
+    labels = {*rows, *(reported.numbers if reported else ())}
     references = tuple(map(str, entry.get("references", ())))
     for reference in references:
         require(f"{where}.references", "row", reference, labels)
@@ -256,9 +256,12 @@ def _reported(where: str, name: str) -> Reported:
         text = _parsed((PAPERS / f"{paper}.yaml").read_text())
         require(f"{where}.reported", f"table of {paper}", table, text["tables"])
         facts = {key: value for key, value in text.items() if key != "tables"}
-        for parts in text["tables"][table]["numbers"].values():
+        written = json.dumps({**facts, **text["tables"][table]}, default=str)
+        entry = json.loads(written)  # in which all labels are text
+        for parts in entry["numbers"].values():
             parts.keys()
-        return Reported(file, table, json.dumps({**facts, **text["tables"][table]}, default=str))
+        digest = hashlib.sha256(written.encode()).hexdigest()[:16]
+        return Reported(file, table, entry.get("title", ""), entry["numbers"], digest)
     except (yaml.YAMLError, AttributeError, KeyError, TypeError) as error:
         reason = " ".join(str(error).split()) if isinstance(error, yaml.YAMLError) else repr(error)
         raise ConfigError(
@@ -275,11 +278,10 @@ def _parsed(text: str) -> Any:
 
 def _overlap(reported: Reported, rows: Iterable[str], columns: Iterable[str], groups: Iterable[str]) -> bool:
     """Whether some cell has a reported number."""
-    numbers = json.loads(reported.entry)["numbers"]
     parts = [
-        numbers[row] if group == "" else numbers[row].get(group, {})
+        reported.numbers[row] if group == "" else reported.numbers[row].get(group, {})
         for row in rows
-        if row in numbers
+        if row in reported.numbers
         for group in groups
     ]
     return any(column in part for part in parts if isinstance(part, Mapping) for column in columns)

@@ -1,7 +1,3 @@
-localrules:
-    label_subset,
-
-
 rule fetch_dataset:
     output:
         train=with_digest("results/datasets/{dataset}/train.h5"),
@@ -39,6 +35,7 @@ rule label_subset:
         "results/benchmarks/label_subset/{dataset}-{percent}.tsv"
     wildcard_constraints:
         percent=r"\d+",
+    localrule: True
     container:
         get_container("faiss")
     resources:

@@ -1,7 +1,3 @@
-localrules:
-    join_embeddings,
-
-
 rule embed:
     input:
         weights=tracked("results/encoders/{encoder}/weights.safetensors"),
@@ -62,6 +58,7 @@ rule join_embeddings:
         "results/benchmarks/join_embeddings/{encoder}/{dataset}.tsv"
     wildcard_constraints:
         dataset=any_of(experiment.datasets_in_shards),
+    localrule: True
     container:
         get_container("torch")
     resources:

@@ -1,7 +1,3 @@
-localrules:
-    align,
-
-
 rule knn:
     input:
         unpack(get_embeddings),
@@ -179,6 +175,7 @@ rule align:
         "results/benchmarks/align/{encoder}/{dataset}-{evaluation}.tsv"
     wildcard_constraints:
         evaluation=any_of(experiment.evaluations_of("cluster-alignment")),
+    localrule: True
     container:
         get_container("faiss")
     resources:

@@ -57,7 +57,7 @@ def get_source_options(wildcards):
 def get_source_content(wildcards):
     """The fingerprint of the user's own images, for a source that reads a folder: of the parts that it reads."""
     options = experiment.datasets[wildcards.dataset].options
-    parts = source.constant(get_source_module(wildcards), "FOLDER", ".", options)
+    parts = source.by_option(source.literal(get_source_module(wildcards), "FOLDER", "."), options)
     folder = options.get("path")
     return content.fingerprint(folder, (parts,) if isinstance(parts, str) else parts) if folder else "of the package"
 
@@ -274,17 +274,13 @@ def get_canaries():
 
 def get_metrics(wildcards):
     """All that is measured, in the order of the config."""
-    return [get_metrics_file(measurement) for measurement in experiment.measurements]
-
-
-def get_metrics_file(measurement):
-    return f"results/metrics/{measurement.encoder}/{measurement.dataset}-{measurement.evaluation}.json"
+    return [measurement.file for measurement in experiment.measurements]
 
 
 def get_compared(wildcards):
     """The metrics of a table's cells and, if it has them, the paper's numbers: by content, so not by date."""
     table = experiment.tables[wildcards.table]
-    files = {"metrics": sorted({get_metrics_file(m) for cell in table.cells for m in cell.measurements})}
+    files = {"metrics": sorted({m.file for cell in table.cells for m in cell.measurements})}
     if table.reported:
         files["paper"] = ancient(table.reported.file)
     return files
@@ -293,7 +289,7 @@ def get_compared(wildcards):
 def get_cells(wildcards):
     """What stands where in a table, as `stages.compare` takes it."""
     return " ".join(
-        commands.flags({"cell": [c.group, c.row, c.column, c.value, *map(get_metrics_file, c.measurements)]})
+        commands.flags({"cell": [c.group, c.row, c.column, c.value, *(m.file for m in c.measurements)]})
         for c in experiment.tables[wildcards.table].cells
     )
 

@@ -1,14 +1,3 @@
-localrules:
-    tabulate,
-    plot_comparison,
-    plot_training_curves,
-    plot_clusters,
-    compare,
-    plot_table,
-    judge_claims,
-    results_page,
-
-
 rule tabulate:
     input:
         metrics=get_metrics,
@@ -24,6 +13,7 @@ rule tabulate:
         "logs/tabulate.log",
     benchmark:
         "results/benchmarks/tabulate.tsv"
+    localrule: True
     container:
         get_container("faiss")
     params:
@@ -47,6 +37,7 @@ rule plot_comparison:
         "logs/plot_comparison.log",
     benchmark:
         "results/benchmarks/plot_comparison.tsv"
+    localrule: True
     container:
         get_container("faiss")
     params:
@@ -69,6 +60,7 @@ rule plot_training_curves:
         "logs/plot_training_curves.log",
     benchmark:
         "results/benchmarks/plot_training_curves.tsv"
+    localrule: True
     container:
         get_container("faiss")
     params:
@@ -93,6 +85,7 @@ rule plot_clusters:
         "logs/plot_clusters/{encoder}.log",
     benchmark:
         "results/benchmarks/plot_clusters/{encoder}.tsv"
+    localrule: True
     container:
         get_container("faiss")
     params:
@@ -116,6 +109,7 @@ rule compare:
         "results/benchmarks/compare/{table}.tsv"
     wildcard_constraints:
         table=any_of(experiment.tables),
+    localrule: True
     container:
         get_container("faiss")
     params:
@@ -140,6 +134,7 @@ rule plot_table:
         "results/benchmarks/plot_table/{figure}.tsv"
     wildcard_constraints:
         figure=any_of(experiment.figures),
+    localrule: True
     container:
         get_container("faiss")
     params:
@@ -162,6 +157,7 @@ rule judge_claims:
         "logs/judge_claims.log",
     benchmark:
         "results/benchmarks/judge_claims.tsv"
+    localrule: True
     container:
         get_container("faiss")
     params:
@@ -185,6 +181,7 @@ rule results_page:
         "logs/results_page.log",
     benchmark:
         "results/benchmarks/results_page.tsv"
+    localrule: True
     container:
         get_container("faiss")
     params:

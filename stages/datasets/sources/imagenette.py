@@ -9,7 +9,7 @@ from stages.datasets.encoded import split_of_files
 from stages.datasets.layouts import reading, require_entries
 from stages.datasets.sources import Split
 
-FOLDER = {"full": "imagenette2", "320px": "imagenette2-320", "160px": "imagenette2-160"}
+FOLDER = {"variant": {"full": "imagenette2", "320px": "imagenette2-320", "160px": "imagenette2-160"}}
 
 IMAGES = (9_469, 3_925)
 

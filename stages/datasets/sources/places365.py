@@ -12,20 +12,22 @@ from stages.datasets.sources import Split
 SPLITS = {"train": "train-standard", "val": "val"}
 
 FOLDER = {
-    "small": (
-        "categories_places365.txt",
-        "places365_train_standard.txt",
-        "places365_val.txt",
-        "data_256_standard",
-        "val_256",
-    ),
-    "large": (
-        "categories_places365.txt",
-        "places365_train_standard.txt",
-        "places365_val.txt",
-        "data_large_standard",
-        "val_large",
-    ),
+    "variant": {
+        "small": (
+            "categories_places365.txt",
+            "places365_train_standard.txt",
+            "places365_val.txt",
+            "data_256_standard",
+            "val_256",
+        ),
+        "large": (
+            "categories_places365.txt",
+            "places365_train_standard.txt",
+            "places365_val.txt",
+            "data_large_standard",
+            "val_large",
+        ),
+    }
 }
 
 IMAGES = (1_803_460, 36_500)

@@ -11,9 +11,9 @@ from stages.datasets.sources import Split
 
 FOLDER = "stl10_binary"
 
-IMAGES = {"train": (5_000, 8_000), "unlabeled": (100_000, 8_000), "train+unlabeled": (105_000, 8_000)}
+IMAGES = {"train_images": {"train": (5_000, 8_000), "unlabeled": (100_000, 8_000), "train+unlabeled": (105_000, 8_000)}}
 
-LABELS = {"train": "one", "unlabeled": "none", "train+unlabeled": "none for some"}
+LABELS = {"train_images": {"train": "one", "unlabeled": "none", "train+unlabeled": "none for some"}}
 """A label that some images lack is of no use to an evaluation."""
 
 

@@ -1,78 +1,18 @@
 """What was measured, arranged as in CompRess's Table 1: by teacher and student architecture, method and evaluation."""
 
 import dataclasses
-import math
-import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-from stages.artifacts.metrics import Metrics, read_metrics
 from stages.errors import UserError
-
-HEADINGS = {"linear": "Linear", "knn": "NN", "cluster-alignment": "CA"}
-"""The paper's name of an evaluation, in the paper's order; others follow under their own names."""
-
-SHOWN = ("top1", "ca")
-"""The value that stands for an evaluation; of one with neither, its first."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Result:
-    """A metrics file, and what its encoder's card says."""
-
-    path: Path
-    metrics: Metrics
-
-    @property
-    def encoder(self) -> str:
-        return str(self.metrics.encoder["name"])
-
-    @property
-    def architecture(self) -> str:
-        return str(self.metrics.encoder["architecture"])
-
-    @property
-    def origin(self) -> dict[str, Any]:
-        return dict(self.metrics.encoder["origin"])
-
-    @property
-    def teacher(self) -> str | None:
-        """Of a student, its teacher's name or, of one that was trained along, what it shares with all its seeds'."""
-        if self.origin["way"] != "distill":
-            return None
-        along = self.origin.get("teacher_architecture")
-        return trained_along(along) if along else str(self.origin["teacher"])
-
-
-def trained_along(architecture: str) -> str:
-    """What stands for the teachers of this architecture, of which every student has its own; no encoder's name."""
-    return f"{architecture} trained along"
-
-
-@dataclasses.dataclass(frozen=True)
-class Cell:
-    """A value in its ``unit``, None for percent: its mean over encoders that differ in their seed, and its deviation.
-
-    ``std`` is the sample standard deviation over the encoders or, where there is one, over the evaluation's own
-    repeats; None without either. ``repeats`` are the evaluations of each encoder, the fewest if they differ.
-    """
-
-    mean: float
-    std: float | None
-    seeds: tuple[int | None, ...]
-    repeats: int
-    results: tuple[Result, ...]
-    unit: str | None = None
-
-    def __str__(self) -> str:
-        return " ± ".join(self.shown(value) for value in (self.mean, self.std) if value is not None)
-
-    def shown(self, value: float) -> str:
-        """Percent have one digit after the point; what has a unit has about three in all."""
-        if self.unit is None:
-            return f"{value:.1f}"
-        return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
+from stages.tables.conflicts import (
+    refuse_ambiguous_cells,
+    refuse_mixed_columns,
+    refuse_namesakes,
+    refuse_repetition,
+)
+from stages.tables.results import HEADINGS, Cell, Result, read_result, shown, summary, trained_along
 
 
 @dataclasses.dataclass(frozen=True)
@@ -178,17 +118,6 @@ class Comparison:
         return [result for result in self.results if result.metrics.evaluation == evaluation]
 
 
-def shown(values: Iterable[str]) -> str:
-    """Which of an evaluation's values stands for it."""
-    names = tuple(values)
-    return next((name for name in SHOWN if name in names), names[0])
-
-
-def heading(evaluation: str) -> str:
-    """The evaluation's name in tables and figures."""
-    return HEADINGS.get(evaluation, evaluation)
-
-
 def read_comparisons(paths: Sequence[Path]) -> list[Comparison]:
     """One comparison a dataset, in the order in which the datasets, methods and encoders first appear in ``paths``.
 
@@ -198,27 +127,14 @@ def read_comparisons(paths: Sequence[Path]) -> list[Comparison]:
     if not paths:
         raise UserError("no metrics files were given: expected at least one JSON file written by an evaluation")
     results = [read_result(path) for path in paths]
-    _refuse_namesakes(results)
-    _refuse_repetition(results)
+    refuse_namesakes(results)
+    refuse_repetition(results)
     architectures = {result.encoder: result.architecture for result in results}
     datasets = dict.fromkeys(result.metrics.dataset for result in results)
     return [
         _comparison(dataset, [result for result in results if result.metrics.dataset == dataset], architectures)
         for dataset in datasets
     ]
-
-
-def read_result(path: Path) -> Result:
-    """A metrics file; without values, or with one that is not finite, it is refused."""
-    metrics = read_metrics(path)
-    if not metrics.values:
-        raise UserError(f"{path}: holds no values; delete it and run the evaluation again")
-    for name, value in (*metrics.values.items(), *metrics.deviations.items()):
-        if not math.isfinite(value):
-            raise UserError(
-                f"{path}: {name} is {value}, not a finite number; look at the encoder and evaluate it again"
-            )
-    return Result(path, metrics)
 
 
 def _comparison(dataset: str, results: Sequence[Result], architectures: dict[str, str]) -> Comparison:
@@ -241,8 +157,8 @@ def _comparison(dataset: str, results: Sequence[Result], architectures: dict[str
         evaluations=tuple(name for name in evaluations if name not in costs),
         costs=tuple(name for name in evaluations if name in costs),
     )
-    _refuse_mixed_columns(comparison)
-    _refuse_ambiguous_cells(comparison)
+    refuse_mixed_columns(comparison)
+    refuse_ambiguous_cells(comparison)
     return comparison
 
 
@@ -253,74 +169,3 @@ def _reference_first(row: Row) -> int:
 def _papers_order(evaluation: str) -> int:
     known = list(HEADINGS)
     return known.index(evaluation) if evaluation in known else len(known)
-
-
-def summary(results: Sequence[Result], value: str) -> Cell | None:
-    """The mean and deviation of ``value`` over ``results``, which differ in nothing but their encoder's seed."""
-    results = [result for result in results if value in result.metrics.values]
-    if not results:
-        return None
-    values = [result.metrics.values[value] for result in results]
-    return Cell(
-        mean=statistics.fmean(values),
-        std=statistics.stdev(values) if len(values) > 1 else results[0].metrics.deviations.get(value),
-        seeds=tuple(result.origin.get("seed") for result in results),
-        repeats=min(len(result.metrics.seeds) if value in result.metrics.deviations else 1 for result in results),
-        results=tuple(results),
-        unit=results[0].metrics.units.get(value),
-    )
-
-
-def _refuse_namesakes(results: Iterable[Result]) -> None:
-    first: dict[str, Result] = {}
-    for result in results:
-        known = first.setdefault(result.encoder, result)
-        if known.metrics.encoder != result.metrics.encoder:
-            raise UserError(
-                f"{known.path} and {result.path} measured different encoders of one name, {result.encoder}: "
-                f"delete what is out of date and evaluate again, or give one of them another --name"
-            )
-
-
-def _refuse_repetition(results: Iterable[Result]) -> None:
-    first: dict[tuple[str, str, str], Result] = {}
-    for result in results:
-        key = result.encoder, result.metrics.dataset, result.metrics.evaluation
-        known = first.setdefault(key, result)
-        if known is not result:
-            raise UserError(
-                f"{known.path} and {result.path} both hold {key[2]} of {key[0]} on {key[1]}: give only one of them, or "
-                f"evaluate one under another --name"
-            )
-
-
-def _refuse_mixed_columns(comparison: Comparison) -> None:
-    """A column compares what was measured alike: one protocol, on equally many images."""
-    first: dict[str, Result] = {}
-    for result in comparison.results:
-        known = first.setdefault(result.metrics.evaluation, result)
-        for what in ("protocol", "n"):
-            one, other = (getattr(each.metrics, what) for each in (known, result))
-            if one != other:
-                raise UserError(
-                    f"{known.path} and {result.path} are both {heading(result.metrics.evaluation)} on "
-                    f"{comparison.dataset} but differ in {what} ({one}; {other}): evaluate them alike, or one of them "
-                    f"under another --name"
-                )
-
-
-def _refuse_ambiguous_cells(comparison: Comparison) -> None:
-    """A cell's mean is over seeds: two encoders of one seed differ in something that no label tells."""
-    for group in comparison.groups:
-        for row in comparison.rows:
-            for evaluation in comparison.evaluations:
-                cell = comparison.cell(group, row, evaluation)
-                first: dict[int | None, Result] = {}
-                for seed, result in zip(cell.seeds, cell.results, strict=True) if cell else ():
-                    known = first.setdefault(seed, result)
-                    if known is not result:
-                        raise UserError(
-                            f"{known.path} and {result.path}: the encoders {known.encoder} and {result.encoder} are "
-                            f"both {row.label} of {group} with seed {seed}, in one cell of the table: give one of "
-                            f"them another --label"
-                        )

@@ -1,0 +1,178 @@
+"""The config's encoders: public checkpoints, those trained here without a teacher, and what students of them are."""
+
+import json
+import re
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from experiment import source
+from experiment.datasets import Dataset, require_augmentation, require_labels
+from experiment.errors import ConfigError, require, unknown
+from experiment.options import options_of
+
+CATALOGUE = source.ROOT / "stages" / "checkpoints" / "catalogue.toml"
+
+
+@dataclass(frozen=True)
+class Pretrained:
+    """An encoder trained without a teacher."""
+
+    name: str
+    method: str
+    architecture: str
+    dataset: str
+    augmentation: str
+    normalisation: str
+    seed: int
+    options: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Fetched:
+    """A public checkpoint. ``entry`` is its table in the catalogue, as text: what a change of it changes.
+
+    ``canary`` is by how many points its accuracy may differ from the published one, if it is to be compared.
+    """
+
+    name: str
+    checkpoint: str
+    architecture: str
+    dataset: str
+    entry: str
+    canary: float | None
+
+
+@dataclass(frozen=True)
+class Student:
+    """An encoder distilled from another; ``label`` is the method's name in the config, ``method`` its file's.
+
+    ``learns_from`` is what it needs of its teacher: cached ``embeddings``, the ``weights`` of a live one,
+    ``assignments``, the clusters of its embeddings, the ``networks`` that it was trained with, or nothing that is there
+    before: the teacher is trained ``online``, along with it.
+    """
+
+    name: str
+    teacher: str
+    learns_from: str
+    label: str
+    method: str
+    architecture: str
+    dataset: str
+    augmentation: str
+    normalisation: str
+    seed: int
+    options: Mapping[str, Any]
+
+    @property
+    def heads(self) -> str:
+        """What it needs of its teacher's training beside the encoder: all ``networks``, a ``projector``, or nothing."""
+        projector = "projector" if self.options.get("teacher_head") else ""
+        return "networks" if self.learns_from == "networks" else projector
+
+
+@dataclass(frozen=True)
+class OnlineTeacher:
+    """The teacher of the one student ``student``, whose training trains it along."""
+
+    name: str
+    student: str
+    method: str
+    architecture: str
+    dataset: str
+    options: Mapping[str, Any]
+
+
+Encoder = Pretrained | Fetched | Student | OnlineTeacher
+
+
+def encoder_of(name: str, entry: Mapping[str, Any], datasets: Mapping[str, Dataset]) -> Pretrained | Fetched:
+    """An encoder without a teacher."""
+    where = f"encoders.{name}"
+    require(f"{where}.dataset", "dataset", entry["dataset"], datasets)
+    if ("pretrain" in entry) == ("fetch" in entry):
+        raise ConfigError(f"{where}: expected one of the keys pretrain and fetch, found {', '.join(entry)}")
+    dataset = datasets[entry["dataset"]]
+    return _fetched(where, name, entry, dataset) if "fetch" in entry else _pretrained(where, name, entry, dataset)
+
+
+def _fetched(where: str, name: str, entry: Mapping[str, Any], dataset: Dataset) -> Fetched:
+    for key in entry:
+        if key not in ("fetch", "dataset", "canary"):
+            raise ConfigError(f"{where}: {unknown('key', key, ('fetch', 'dataset', 'canary'))}")
+    catalogue = _catalogue()
+    require(f"{where}.fetch", "checkpoint", entry["fetch"], catalogue)
+    table = catalogue[entry["fetch"]]
+    if "architecture" not in table:
+        raise ConfigError(f"{where}.fetch: the table {entry['fetch']} of {CATALOGUE.name} has no architecture")
+    if "canary" in entry:
+        require_labels(where, f"canary of {name}", "one", dataset)
+        _require_published(f"{where}.canary", entry["fetch"], table.get("published", {}))
+    text = json.dumps(table, sort_keys=True)
+    return Fetched(name, entry["fetch"], table["architecture"], dataset.name, text, entry.get("canary"))
+
+
+def _pretrained(where: str, name: str, entry: Mapping[str, Any], dataset: Dataset) -> Pretrained:
+    if "architecture" not in entry:
+        raise ConfigError(f"{where}: the key 'architecture' is missing (such as resnet18 or mobilenet_v2)")
+    require_architecture(f"{where}.architecture", entry["architecture"], dataset)
+    method = entry["pretrain"]
+    require(f"{where}.pretrain", "pretraining method", method, source.plugins("stages.pretraining"))
+    module = source.plugin_module("stages.pretraining", method)
+    require_labels(where, f"{method} of {name}", source.literal(module, "LABELS", ""), dataset)
+    fixed = {"pretrain", "architecture", "dataset", "augmentation", "normalisation", "seed"}
+    return Pretrained(
+        name=name,
+        method=method,
+        architecture=entry["architecture"],
+        dataset=dataset.name,
+        augmentation=augmentation_of(where, entry, dataset),
+        normalisation=entry.get("normalisation", "imagenet"),
+        seed=entry.get("seed", 0),
+        options=options_of(where, module, entry, fixed),
+    )
+
+
+def augmentation_of(where: str, entry: Mapping[str, Any], dataset: Dataset) -> str:
+    """The entry's own augmentation, or its dataset's."""
+    name = str(entry.get("augmentation", dataset.augmentation))
+    require_augmentation(where, name)
+    return name
+
+
+def _catalogue() -> dict[str, Any]:
+    try:
+        return tomllib.loads(CATALOGUE.read_text())
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{CATALOGUE}: not a TOML file (are all texts in quotes?): {error}") from None
+
+
+def _require_published(where: str, checkpoint: str, published: Mapping[str, float]) -> None:
+    """A canary compares accuracies of neighbours, which not all authors have published."""
+    names = [name for name, _ in source.literal("stages.canary", "PROTOCOLS", ())]
+    if not published.keys() & set(names):
+        raise ConfigError(
+            f"{where}: {checkpoint} has no published accuracy of nearest neighbours to compare with; expected one of "
+            f"{', '.join(names)} in its table of {CATALOGUE.name}, found {', '.join(published) or 'none'}; take the "
+            "key out"
+        )
+
+
+def require_architecture(where: str, name: str, dataset: Dataset) -> None:
+    """Refuse an architecture that there is not, or that cannot see the dataset's images."""
+    # A name ends its family at the first sign, so one with a dash could never be asked for.
+    families = [family for family in source.plugins("stages.architectures") if family.isalpha()]
+    if source.architecture_family(name) not in families:
+        raise ConfigError(f"{where}: {unknown('architecture', name, families)}, each with its variant, as in resnet18")
+    module = source.plugin_module("stages.architectures", source.architecture_family(name))
+    names, pattern = source.literal(module, "NAMES", ()), source.literal(module, "PATTERN", "")
+    # A family that does not say which names it takes is left to tell its encoder's job.
+    if names and name not in names and not re.fullmatch(pattern, name):
+        raise ConfigError(f"{where}: {unknown('architecture', name, names)}")
+    smallest = source.literal(module, "SMALLEST", 1)
+    if dataset.size < smallest:
+        raise ConfigError(
+            f"{where}: {name} cannot see images of {dataset.size} pixels, the size of {dataset.name}; expected a size "
+            f"of at least {smallest}"
+        )

@@ -1,0 +1,164 @@
+"""The config's students: of each group, every teacher with every architecture, method and seed."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from experiment import source
+from experiment.datasets import Dataset
+from experiment.encoders import Encoder, OnlineTeacher, Student, augmentation_of, require_architecture
+from experiment.errors import ConfigError, require
+from experiment.heads import require_heads
+from experiment.options import given_options, options_of
+
+Methods = Mapping[str, Mapping[str, Any]]
+"""The config's methods: options by the name of a method or a variant, whose key ``method`` says of which."""
+
+TEACHER_SUFFIX = "--teacher"
+"""What the name of a teacher that is trained along has after that of its student."""
+
+
+def with_students(
+    config: Mapping[str, Any], datasets: Mapping[str, Dataset], others: Mapping[str, Encoder]
+) -> dict[str, Encoder]:
+    """``others`` and then the config's students, by name; a teacher that is trained along stands before its student."""
+    methods = {name: dict(entry) for name, entry in config.get("methods", {}).items()}
+    for name in methods:
+        _check_method(name, methods)
+    groups = [(f"students[{number}]", group) for number, group in enumerate(config.get("students", []))]
+    encoders = dict(others)
+    known = {*others, *(name for _, group in groups for name in _all_names_of(group, methods))}
+    for where, group in groups:
+        for encoder in _students_of(where, group, datasets, methods, known):
+            _refuse_another(where, encoder, encoders)
+            encoders[encoder.name] = encoder
+    for where, group in groups:
+        for name in _names_of(group):
+            require_heads(where, name, encoders)
+    return encoders
+
+
+def _students_of(
+    where: str, group: Mapping[str, Any], datasets: Mapping[str, Dataset], methods: Methods, known: Iterable[str]
+) -> Iterator[Student | OnlineTeacher]:
+    """A group's students, each after its teacher if that is trained along; ``known`` are the names of all encoders."""
+    require(f"{where}.dataset", "dataset", group["dataset"], datasets)
+    dataset = datasets[group["dataset"]]
+    for architecture in group["architectures"]:
+        require_architecture(f"{where}.architectures", architecture, dataset)
+    for label in group["methods"]:
+        require(f"{where}.methods", "method", label, [*source.plugins("stages.distillation"), *methods])
+    online = _is_online(where, group, methods)
+    for teacher in group["teachers"]:
+        if online:
+            require_architecture(f"{where}.teachers: {group['methods'][0]} trains them along", teacher, dataset)
+        else:
+            others = [other for other in known if not other.startswith(f"{teacher}--")]
+            require(f"{where}.teachers", "encoder", teacher, others)
+    for name, (teacher, architecture, label, seed) in _names_of(group).items():
+        method = _method_of(label, methods)
+        module = source.plugin_module("stages.distillation", method)
+        variant = _variant_options(label, methods)
+        shared = given_options(f"{where}.options", module, group.get("options", {}))
+        options = options_of(f"{where}: {label}", module, {**shared, **variant})
+        if online:
+            teacher_name = f"{name}{TEACHER_SUFFIX}"
+            yield OnlineTeacher(teacher_name, name, method, teacher, dataset.name, options)
+            teacher = teacher_name
+        yield Student(
+            name=name,
+            teacher=teacher,
+            learns_from=_learns_from(where, module, label, group.get("teacher")),
+            label=label,
+            method=method,
+            architecture=architecture,
+            dataset=dataset.name,
+            augmentation=augmentation_of(where, group, dataset),
+            normalisation=group.get("normalisation", "imagenet"),
+            seed=seed,
+            options=options,
+        )
+
+
+def _is_online(where: str, group: Mapping[str, Any], methods: Methods) -> bool:
+    """Whether a group's students are trained along with their teachers, which are architectures then."""
+    online = [label for label in group["methods"] if _trains_teacher(label, methods)]
+    others = [label for label in group["methods"] if label not in online]
+    if online and others:
+        raise ConfigError(
+            f"{where}.methods: {online[0]} trains its teacher along, so that teachers are architectures, but to "
+            f"{others[0]} they are encoders; put them into two groups"
+        )
+    return bool(online)
+
+
+def _trains_teacher(label: str, methods: Methods) -> bool:
+    """Whether ``label`` is a method, or a variant of one, that trains its teacher along."""
+    package, method = "stages.distillation", _method_of(label, methods)
+    known = method in source.plugins(package)
+    return known and source.literal(source.plugin_module(package, method), "TEACHER", "embeddings") == "online"
+
+
+def _method_of(label: str, methods: Methods) -> str:
+    """The method that a name in the config stands for: that of which it is a variant, or its own."""
+    return str(methods.get(label, {}).get("method", label))
+
+
+def _variant_options(label: str, methods: Methods) -> dict[str, Any]:
+    """The options that the config gives a method or variant of its own."""
+    return {key: value for key, value in methods.get(label, {}).items() if key != "method"}
+
+
+def _check_method(label: str, methods: Methods) -> None:
+    """Refuse a wrong entry of the config's methods, whether or not a group uses it: a slip may be why none does."""
+    known, method = source.plugins("stages.distillation"), _method_of(label, methods)
+    where = f"methods.{label}.method" if "method" in methods[label] else f"methods.{label}"
+    require(where, "method", method, known)
+    module = source.plugin_module("stages.distillation", method)
+    given_options(f"methods.{label}", module, _variant_options(label, methods))
+
+
+def _learns_from(where: str, module: str, label: str, asked: str | None) -> str:
+    """What a method learns from; ``asked`` is whether the group wants the teacher cached or live, if it says so."""
+    needed = str(source.literal(module, "TEACHER", "embeddings"))
+    if needed == "embeddings":
+        return "weights" if asked == "live" else "embeddings"
+    if needed == "online" and asked:
+        raise ConfigError(f"{where}.teacher: {label} trains its teacher along, neither cached nor live; take it out")
+    only = "live" if needed == "networks" else "cached"
+    if asked not in (None, only):
+        raise ConfigError(
+            f"{where}.teacher: {label} learns from the teacher's {needed}, which are {only}; expected {only}"
+        )
+    return needed
+
+
+def _all_names_of(group: Mapping[str, Any], methods: Methods) -> Iterable[str]:
+    """The names of a group's students and of the teachers that are trained along with them."""
+    for name, (_, _, label, _) in _names_of(group).items():
+        yield name
+        if _trains_teacher(label, methods):
+            yield f"{name}{TEACHER_SUFFIX}"
+
+
+def _names_of(group: Mapping[str, Any]) -> dict[str, tuple[str, str, str, int]]:
+    """A group's students by name, as (teacher, architecture, method label, seed).
+
+    A student's name holds its teacher's, so a circle of teachers cannot be written down. It names a folder, so that of
+    timm/resnet18 has a dash for the slash.
+    """
+    return {
+        f"{teacher}--{architecture}--{label}--seed{seed}".replace("/", "-"): (teacher, architecture, label, seed)
+        for teacher in group["teachers"]
+        for architecture in group["architectures"]
+        for label in group["methods"]
+        for seed in group.get("seeds", [0])
+    }
+
+
+def _refuse_another(where: str, encoder: Encoder, encoders: Mapping[str, Encoder]) -> None:
+    """Two groups may name one student, but not two of one name: of these, only one would be trained."""
+    if encoders.get(encoder.name, encoder) != encoder:
+        raise ConfigError(
+            f"{where}: another group has a student {encoder.name} already, with other settings; expected one of each "
+            "name: give one of them a variant of its own under methods"
+        )
