@@ -28,6 +28,7 @@ from stages.training.position import seed_here
 from stages.training.recipe import Recipe
 from tests.training_fixtures import (
     CLUSTERS,
+    ON_CPU,
     ROOT,
     Training,
     embedded_by,
@@ -126,13 +127,13 @@ def training_of(pack: Path, teachers: Path) -> Callable[..., Training]:
 
 
 def run_all(trainings: Iterable[Training], processes: int = 1, machines: int = 1) -> None:
-    """Run the trainings one after the other in one go, by so many processes on all the machines."""
+    """Run the trainings one after the other in one go, by so many processes on all the machines, on the CPU."""
     trainings = list(trainings)
     calls = trainings[0].folder.parent / "calls.json"
     calls.parent.mkdir(parents=True, exist_ok=True)
     calls.write_text(json.dumps([[training.program, training.argv] for training in trainings]))
     command = [sys.executable, "-m", "stages.training.launch", str(processes), "tests.processes_program", str(calls)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", **(meeting(machines) if machines > 1 else {})}
+    environment = {**os.environ, **ON_CPU, **(meeting(machines) if machines > 1 else {})}
     finished(
         [
             subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True)
