@@ -343,6 +343,22 @@ def test_machines_of_which_some_are_asked_to_terminate_save_once_and_go_on(
     assert not list(scratch.iterdir())
 
 
+@pytest.mark.parametrize("fails", [True, False])
+def test_a_process_that_fails_leaves_the_group_to_itself(fails: bool) -> None:
+    command = [
+        sys.executable,
+        "-m",
+        "stages.training.launch",
+        "2",
+        "tests.failing_program",
+        *(["fail"] if fails else []),
+    ]
+    launcher = subprocess.Popen(command, cwd=ROOT, env={**os.environ, **ON_CPU}, stderr=subprocess.PIPE, text=True)
+    said = finished([launcher], int(fails))
+    assert said.count("taking the group apart") == (0 if fails else 2)
+    assert said.count("KeyError: 'a bug'") == said.count("Traceback") == fails
+
+
 def test_an_error_of_all_machines_is_told_once(training_of: Callable[..., Training], tmp_path: Path) -> None:
     training = dataclasses.replace(training_of(tmp_path, "supervised", learning_rate=1e30), processes=2)
     said = finished(start_on_two_machines(training), 1)
