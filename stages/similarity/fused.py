@@ -26,8 +26,8 @@ BLOCK = 2048
 """Anchors at once: logits of a usual batch of 256 then stay in a CPU's cache."""
 
 BLOCKS = {"cuda": 16_384}
-"""Anchors at once on a kind of device that wants more: each block is two dozen calls, which take a GPU longer than their
-work where it is little. Three matrices of a block are held, in single precision 50 MB for 256 images.
+"""Anchors at once on a kind of device that wants more: each block is two dozen calls, which take a GPU longer than
+their work where that is little. Three matrices of a block are held, in single precision 50 MB for 256 images.
 """
 
 
