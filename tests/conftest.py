@@ -15,7 +15,7 @@ import torch
 from hypothesis import settings
 from numpy.typing import NDArray
 
-from stages import architectures, fetch_dataset
+from stages import architectures, fetch_dataset, search
 from stages.artifacts import embeddings
 from stages.artifacts.embeddings import writing_embeddings
 from stages.artifacts.weights import EncoderCard, InputContract, save_weights
@@ -135,6 +135,7 @@ def noted_rows(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 def peak_bytes(monkeypatch: pytest.MonkeyPatch, work: Callable[[], object]) -> int:
     """The most that Python and numpy allocate while ``work`` is done with small slices of caches; maps do not count."""
     monkeypatch.setattr(embeddings, "SLICE_BYTES", 2**16)
+    monkeypatch.setattr(search, "GPU_SLICE_BYTES", 2**16)
     work()  # what it imports stays
     tracemalloc.start()
     try:
