@@ -26,6 +26,8 @@ ROOT = Path(__file__).parents[1]
 if not torch.cuda.is_available():
     os.environ["TRITON_INTERPRET"] = "1"
 torch.set_num_threads(1)
+# What is computed on a GPU is compared with what is on the CPU: convolutions by TF32 differ in the third digit.
+torch.backends.cudnn.allow_tf32 = False
 # How long an example takes is the machine's affair.
 settings.register_profile("untimed", settings.get_profile(settings.get_current_profile_name()), deadline=None)
 settings.load_profile("untimed")
