@@ -137,7 +137,7 @@ def run(main: Callable[[Sequence[str] | None], None], first_to_fail: Callable[[]
         signal.signal(number, _leave)
     try:
         main(None)
-    except (UserError, OSError, RuntimeError) as error:
+    except Exception as error:
         if not first_to_fail():
             sys.exit(1)
         message = _message_of(error)

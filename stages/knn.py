@@ -100,7 +100,7 @@ def accuracies(
     """The percentage of val images whose nearest ``labelled`` train images vote for their class, for each seed."""
     import numpy as np
 
-    from stages.search import nearest
+    from stages.search import nearest, slice_bytes
 
     labels, truth = train.single_labels(), val.single_labels()
     # All of them are read as they lie on the disk.
@@ -113,7 +113,7 @@ def accuracies(
             rows = labelled
             if options.shots:
                 rows = labelled[drawn(labels[labelled], options.shots, random, str(train.path))]
-            anchors = train.unit_slices(rows if options.shots else chosen)
+            anchors = train.unit_slices(rows if options.shots else chosen, slice_bytes())
             similarities, neighbours = nearest(anchors, queries, options.k, str(train.path))
             weights = weights_of(similarities, options)
         found.append(100 * float(np.mean(votes(labels[rows[neighbours]], weights, random) == truth)))

@@ -12,10 +12,20 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+GPU_SLICE_BYTES = 2**30
+"""How much of the anchors is searched at once on GPUs, which are sent all queries anew for each slice."""
+
 
 # faiss reports which of its builds it loads, and every slice it searches, as if they were of interest.
 for reporter in ("faiss.loader", "faiss.contrib.exhaustive_search"):
     logging.getLogger(reporter).setLevel(logging.WARNING)
+
+
+def slice_bytes() -> int | None:
+    """How large slices of anchors `nearest` likes; None for any."""
+    from faiss import get_num_gpus
+
+    return GPU_SLICE_BYTES if usable(get_num_gpus(), "faiss") else None
 
 
 def nearest(

@@ -15,7 +15,7 @@ import torch
 from hypothesis import settings
 from numpy.typing import NDArray
 
-from stages import architectures, fetch_dataset
+from stages import architectures, fetch_dataset, search
 from stages.artifacts import embeddings
 from stages.artifacts.embeddings import writing_embeddings
 from stages.artifacts.weights import EncoderCard, InputContract, save_weights
@@ -26,6 +26,8 @@ ROOT = Path(__file__).parents[1]
 if not torch.cuda.is_available():
     os.environ["TRITON_INTERPRET"] = "1"
 torch.set_num_threads(1)
+# What is computed on a GPU is compared with what is on the CPU: convolutions by TF32 differ in the third digit.
+torch.backends.cudnn.allow_tf32 = False
 # How long an example takes is the machine's affair.
 settings.register_profile("untimed", settings.get_profile(settings.get_current_profile_name()), deadline=None)
 settings.load_profile("untimed")
@@ -135,6 +137,7 @@ def noted_rows(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 def peak_bytes(monkeypatch: pytest.MonkeyPatch, work: Callable[[], object]) -> int:
     """The most that Python and numpy allocate while ``work`` is done with small slices of caches; maps do not count."""
     monkeypatch.setattr(embeddings, "SLICE_BYTES", 2**16)
+    monkeypatch.setattr(search, "GPU_SLICE_BYTES", 2**16)
     work()  # what it imports stays
     tracemalloc.start()
     try:

@@ -94,7 +94,7 @@ def test_apptainer_alone_builds_what_the_dockerfile_does() -> None:
     commands = [line.strip() for step in steps[:2] for line in step.splitlines()]
     assert [command for command in commands if f"    {command}\n" not in definition] == []
     (compiler,) = re.findall(r"apt-get update .*", dockerfile)
-    assert compiler.removesuffix("; fi") in definition
+    assert compiler.removesuffix(" && \\") in definition
     assert re.findall(r"BASE=(\S+)", definition) == re.findall(r"BASE=(\S+)", dockerfile)
     assert "containers/requirements/{{ IMAGE }}.txt /opt/pins.txt" in definition
 

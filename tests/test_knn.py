@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from sklearn.neighbors import KNeighborsClassifier
 
-from stages import knn
+from stages import knn, search
 from stages.artifacts import embeddings
 from stages.artifacts.embeddings import unit_rows
 from stages.artifacts.metrics import Metrics, read_metrics
@@ -115,6 +115,7 @@ def test_the_slices_read_at_once_change_nothing(make_embeddings: Make, monkeypat
     whole = measured(*pair, k=3).values
     rows = noted_rows(monkeypatch)
     monkeypatch.setattr(embeddings, "SLICE_BYTES", 4 * 16 * 7)
+    monkeypatch.setattr(search, "GPU_SLICE_BYTES", 4 * 16 * 7)
     assert measured(*pair, k=3).values == whole
     assert (sum(rows), max(rows)) == (200, 7)
     train[53] = 0

@@ -73,7 +73,9 @@ def packed(path: Path, *files: bytes) -> PackedImages:
 def test_pixels_of_a_jpeg_are_pillows_bit_for_bit(width: int, height: int, mode: str, **options: Any) -> None:
     file = encoded(photo(width, height).convert(mode), **options)
     expected = np.asarray(decoded(file)).transpose(2, 0, 1)
-    np.testing.assert_array_equal(pixels(array(file)).numpy(), expected)
+    found = pixels(array(file))
+    np.testing.assert_array_equal(found.numpy(), expected)
+    assert found.permute(1, 2, 0).is_contiguous()
 
 
 def test_a_jpeg_in_colour_or_grey_is_not_decoded_by_pillow(monkeypatch: pytest.MonkeyPatch) -> None:

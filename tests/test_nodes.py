@@ -11,7 +11,7 @@ from experiment import nodes
 from experiment.errors import ConfigError
 
 from tests.project import Project
-from tests.training_fixtures import ROOT, Training
+from tests.training_fixtures import ON_CPU, ROOT, Training
 
 pytest_plugins = ["tests.training_fixtures"]
 
@@ -110,7 +110,8 @@ def programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (folder / name).write_text(text)
         (folder / name).chmod(0o755)
     monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    for name, value in ON_CPU.items():
+        monkeypatch.setenv(name, value)
     return folder
 
 

@@ -28,6 +28,7 @@ from stages.training.position import seed_here
 from stages.training.recipe import Recipe
 from tests.training_fixtures import (
     CLUSTERS,
+    ON_CPU,
     ROOT,
     Training,
     embedded_by,
@@ -126,13 +127,13 @@ def training_of(pack: Path, teachers: Path) -> Callable[..., Training]:
 
 
 def run_all(trainings: Iterable[Training], processes: int = 1, machines: int = 1) -> None:
-    """Run the trainings one after the other in one go, by so many processes on all the machines."""
+    """Run the trainings one after the other in one go, by so many processes on all the machines, on the CPU."""
     trainings = list(trainings)
     calls = trainings[0].folder.parent / "calls.json"
     calls.parent.mkdir(parents=True, exist_ok=True)
     calls.write_text(json.dumps([[training.program, training.argv] for training in trainings]))
     command = [sys.executable, "-m", "stages.training.launch", str(processes), "tests.processes_program", str(calls)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", **(meeting(machines) if machines > 1 else {})}
+    environment = {**os.environ, **ON_CPU, **(meeting(machines) if machines > 1 else {})}
     finished(
         [
             subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True)
@@ -340,6 +341,22 @@ def test_machines_of_which_some_are_asked_to_terminate_save_once_and_go_on(
     assert f"going on at step {step} of 60" in finished(start_on_two_machines(training))
     assert len(training.losses()) == 1 + 20
     assert not list(scratch.iterdir())
+
+
+@pytest.mark.parametrize("fails", [True, False])
+def test_a_process_that_fails_leaves_the_group_to_itself(fails: bool) -> None:
+    command = [
+        sys.executable,
+        "-m",
+        "stages.training.launch",
+        "2",
+        "tests.failing_program",
+        *(["fail"] if fails else []),
+    ]
+    launcher = subprocess.Popen(command, cwd=ROOT, env={**os.environ, **ON_CPU}, stderr=subprocess.PIPE, text=True)
+    said = finished([launcher], int(fails))
+    assert said.count("taking the group apart") == (0 if fails else 2)
+    assert said.count("KeyError: 'a bug'") == said.count("Traceback") == fails
 
 
 def test_an_error_of_all_machines_is_told_once(training_of: Callable[..., Training], tmp_path: Path) -> None:

@@ -1,5 +1,7 @@
 """Search on GPUs, with faiss's GPU part replaced: this faiss has none, nor has the machine of the tests."""
 
+from collections.abc import Callable
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -8,6 +10,7 @@ import numpy as np
 import pytest
 
 from stages import search
+from stages.artifacts import embeddings
 from stages.artifacts.embeddings import unit_rows
 
 Rows = np.ndarray[Any, np.dtype[np.float32]]
@@ -47,6 +50,21 @@ def test_the_search_on_gpus_finds_what_a_plain_sort_finds(
     assert index.metric_type == faiss.METRIC_INNER_PRODUCT
 
 
+@pytest.mark.parametrize(("gpus", "most"), [(0, 20), (2, 50)])
+def test_gpus_search_more_anchors_at_once(
+    gpus: int, most: int, make_embeddings: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(faiss, "get_num_gpus", lambda: gpus)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    monkeypatch.setattr(embeddings, "SLICE_BYTES", 4 * 16 * 20)
+    monkeypatch.setattr(search, "GPU_SLICE_BYTES", 4 * 16 * 50)
+    vectors = np.random.default_rng(0).normal(size=(120, 16))
+    cache = embeddings.read_embeddings(make_embeddings("train", vectors, np.zeros(120, dtype=np.int64)))
+    slices = list(cache.unit_slices(size=search.slice_bytes()))
+    assert max(map(len, slices)) == most
+    np.testing.assert_array_equal(np.concatenate(slices), cache.unit())
+
+
 def test_several_gpus_share_the_vectors_out(cloned: list[tuple[Any, Any]]) -> None:
     index = faiss.IndexFlatL2(3)
     assert search.on_gpus(index) is index
@@ -57,6 +75,7 @@ def test_several_gpus_share_the_vectors_out(cloned: list[tuple[Any, Any]]) -> No
 
 def test_without_a_gpu_the_index_stays_as_it_is(cloned: list[tuple[Any, Any]], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(faiss, "get_num_gpus", lambda: 0)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     index = faiss.IndexFlatL2(3)
     assert search.on_gpus(index) is index
     assert not cloned

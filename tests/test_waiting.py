@@ -1,6 +1,8 @@
 """A step gives the device its work and waits for none of it: on a device without values, to read one is an error."""
 
 import contextlib
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,10 +11,16 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from stages import plugins
+from stages.artifacts.embeddings import read_embeddings
 from stages.datasets import augmentations
+from stages.probing.features import Cached
+from stages.probing.heads import Heads, statistics_of
+from stages.probing.layers import LayerProbes, Layers
+from stages.probing.presets import PRESETS
 from stages.similarity import fused
 from stages.training.batches import Batch
 from stages.training.objective import Objective
+from stages.training.recipe import Recipe
 from tests.test_distillation import SIZE, TEACHER, encoder, learns_from, objective_of
 from tests.test_self_supervised import SMALL
 from tests.test_self_supervised import objective as pretraining_of
@@ -40,20 +48,25 @@ class Copies(TorchDispatchMode):
 
 
 def copies_waited_for(objective: Objective, size: int, teacher: Tensor | None) -> list[Any]:
-    """Those of two steps as the loop takes them."""
-    objective.to(META).train()
-    recipe = objective.options
-    optimizer = objective.optimizer(recipe)
+    """Those of two steps on random views."""
     views = tuple(torch.empty(COUNT, 3, size, size, device=META) for _ in range(objective.views))
     labels = torch.empty(COUNT, dtype=torch.long, device=META)
+    batch = Batch(views, torch.arange(COUNT), labels, teacher)
+    return waited_for_in_steps(objective, objective.options, lambda: batch)
+
+
+def waited_for_in_steps(objective: Objective, recipe: Recipe, prepared: Callable[[], Batch]) -> list[Any]:
+    """Those of two steps as the loop takes them, the first of an epoch of three."""
+    objective.to(META).train()
+    optimizer = objective.optimizer(recipe)
     with Copies() as copies:
         for step in range(2):
-            objective.before_step(optimizer, recipe, step, 2)
-            loss = objective(Batch(views, torch.arange(COUNT), labels, teacher))
+            objective.before_step(optimizer, recipe, step, 3)
+            loss = objective(prepared())
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
-            objective.after_step((step + 1) / 2)
+            objective.after_step((step + 1) / 3)
     return copies.waited
 
 
@@ -87,3 +100,18 @@ def test_a_step_of_distillation_reads_nothing_from_the_device(method: str, monke
 def test_a_step_of_pretraining_reads_nothing_from_the_device(method: str) -> None:
     changes = {"queue_length": COUNT, "queue_start_epoch": 0, "freeze_prototypes_steps": 1} if method == "swav" else {}
     assert not copies_waited_for(pretraining_of(method, **changes), 32, None)
+
+
+def test_a_step_of_linear_probes_reads_nothing_from_the_device(teacher_cache: Path) -> None:
+    cache = read_embeddings(teacher_cache)
+    heads, features = Heads(list(PRESETS.values()), statistics_of(cache), cache, 0), Cached(cache, META)
+    (batch,) = features.batches(range(COUNT), Recipe(epochs=1), 0, 0)
+    assert not waited_for_in_steps(heads, Recipe(), lambda: features.prepare(batch))
+
+
+def test_a_step_of_layer_probes_reads_nothing_from_the_device() -> None:
+    probed = encoder()
+    probes = LayerProbes(Layers(probed, (), "resnet18"), 10, 0)
+    probed.to(META)
+    batch = Batch((torch.empty(COUNT, 3, SIZE, SIZE, device=META),), torch.arange(COUNT), torch.zeros(COUNT).long())
+    assert not waited_for_in_steps(probes, Recipe(), lambda: batch.to(META))

@@ -30,6 +30,8 @@ from tests.conftest import ROOT, flags
 ARCHITECTURE = "resnet18_x0.25"
 DIMENSION = 128
 SIZE = 16
+ON_CPU = {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+"""Where a test starts several processes: a machine may have a GPU, and not one for each of them."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,12 +89,13 @@ class Training:
         return [row.split(",")[:3] for row in self.history.read_text().splitlines()]
 
     def start(self, **environment: str) -> subprocess.Popen[str]:
-        """Start the program itself, as the workflow does, in a process group of its own."""
+        """Start the program itself, as the workflow does, in a process group of its own; several on the CPU."""
+        own = {"OMP_NUM_THREADS": "1"} if self.processes == 1 else ON_CPU
         launch = ["stages.training.launch", str(self.processes), f"stages.{self.program}"]
         return subprocess.Popen(
             [sys.executable, "-m", *launch, *self.argv],
             cwd=ROOT,
-            env={**os.environ, "OMP_NUM_THREADS": "1", **environment},
+            env={**os.environ, **own, **environment},
             stderr=subprocess.PIPE,
             text=True,
             start_new_session=True,

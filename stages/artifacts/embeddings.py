@@ -17,7 +17,7 @@ from stages.artifacts.weights import EncoderCard
 from stages.errors import UserError, require_split
 
 SLICE_BYTES = 2**26
-"""How much of a cache is held as float32 at once by those that go through it."""
+"""How much of a cache is held as float32 at once by those that go through it, unless they ask for more."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,10 +52,12 @@ class Embeddings:
             start += len(each)
         return filled
 
-    def unit_slices(self, rows: NDArray[np.int64] | None = None) -> Iterator[NDArray[np.float32]]:
-        """What `unit` returns, in order, some rows at a time."""
+    def unit_slices(
+        self, rows: NDArray[np.int64] | None = None, size: int | None = None
+    ) -> Iterator[NDArray[np.float32]]:
+        """What `unit` returns, in order, some rows at a time: ``size`` bytes of them, by default `SLICE_BYTES`."""
         chosen: Sequence[int] | NDArray[np.int64] = range(len(self.labels)) if rows is None else rows
-        step = max(1, SLICE_BYTES // (4 * self.vectors.shape[1]))
+        step = max(1, (size or SLICE_BYTES) // (4 * self.vectors.shape[1]))
         for start in range(0, len(chosen), step):
             numbers = chosen[start : start + step]
             vectors = self.vectors[start : start + step] if rows is None else self.vectors[rows[start : start + step]]

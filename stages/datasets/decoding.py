@@ -79,7 +79,10 @@ def _jpeg_pixels(encoded: NDArray[np.uint8]) -> "Tensor | None":
         image = decode_jpeg(torch.from_numpy(encoded))
     except RuntimeError:  # What is wrong with it, Pillow says.
         return None
-    return image.expand(3, -1, -1) if len(image) in (1, 3) else None
+    if len(image) == 1:
+        # Not expanded: three channels in the memory of one cannot be copied to page-locked memory.
+        return image.permute(1, 2, 0).repeat(1, 1, 3).permute(2, 0, 1)
+    return image if len(image) == 3 else None
 
 
 def _eight_bit(image: "Image.Image") -> "Image.Image":

@@ -37,8 +37,9 @@ class Cached:
             yield Batch(views=(), indices=indices, labels=self.labels[indices])
 
     def prepare(self, batch: Batch) -> Batch:
-        embeddings = torch.from_numpy(self.train.vectors[batch.indices.numpy()]).to(self.device, torch.float32)
-        return dataclasses.replace(batch, labels=batch.labels.to(self.device), teacher=embeddings)
+        rows = torch.from_numpy(self.train.vectors[batch.indices.numpy()])
+        embeddings = rows.to(self.device, torch.float32, non_blocking=True)
+        return dataclasses.replace(batch.to(self.device), teacher=embeddings)
 
 
 class Augmented:

@@ -1,7 +1,6 @@
 """Linear classifiers on a frozen encoder, any number of them on one read of the images."""
 
 import dataclasses
-import math
 from collections.abc import Iterator, Sequence
 from typing import cast
 
@@ -12,7 +11,6 @@ from torch.nn import functional as F
 from torch.optim import Optimizer
 
 from stages.artifacts.embeddings import Embeddings
-from stages.errors import UserError
 from stages.probing.presets import Preset
 from stages.training.batches import Batch
 from stages.training.objective import Objective
@@ -70,7 +68,8 @@ class Heads(Objective):
 
     A batch's ``teacher`` is the encoder's embeddings [B, D]. The loss is the sum of the heads', so that each has the
     gradient of its own. ``top1`` and ``top5`` [heads, epochs] count the val images whose class came first, or among the
-    first five, after each epoch. A head that is done before the others stays as it is.
+    first five, after each epoch. A head that is done before the others stays as it is. ``losses`` are the last batch's,
+    a scalar for each head that learns; who reads them waits for a GPU.
     """
 
     mean: Tensor
@@ -83,6 +82,7 @@ class Heads(Objective):
         self.val, self.classes = val, len(val.classes)
         self.classifiers = nn.ModuleList(Head(preset, val.vectors.shape[1], self.classes, seed) for preset in presets)
         self.epoch, self.ends_epoch = 0, False
+        self.losses: list[Tensor] = []
         self.register_buffer("mean", statistics.mean.float())
         self.register_buffer("scale", torch.rsqrt(statistics.variance + 1e-5).float())
         for name in ("top1", "top5"):
@@ -92,18 +92,22 @@ class Heads(Objective):
     def forward(self, batch: Batch) -> Tensor:
         assert batch.teacher is not None
         views = self._views(batch.teacher)
-        learning = [head for _, head in self._learning()]
-        losses = torch.stack(
-            [F.cross_entropy(head(views[head.preset.standardised]), batch.labels) for head in learning]
+        losses = [F.cross_entropy(head(views[head.preset.standardised]), batch.labels) for _, head in self._learning()]
+        self.losses = [loss.detach() for loss in losses]
+        return torch.stack(losses).sum()
+
+    def advice(self) -> str:
+        failing = [
+            f"{head.preset.features} with learning rate {head.preset.recipe.learning_rate:g}"
+            for (_, head), loss in zip(self._learning(), self.losses, strict=True)
+            if not loss.isfinite()
+        ]
+        if not failing:
+            return super().advice()
+        return (
+            f"it is that of {self.val.card.name}'s linear classifier on {', and of that on '.join(failing)}: lower its "
+            "rate by --learning-rates, or leave out its preset"
         )
-        for head, loss in zip(learning, losses.tolist(), strict=True):
-            if not math.isfinite(loss):
-                raise UserError(
-                    f"{self.val.card.name}: the linear classifier on {head.preset.features} with learning rate "
-                    f"{head.preset.recipe.learning_rate:g} has a loss of {loss} in epoch {self.epoch + 1}: "
-                    "lower its rate by --learning-rates, or leave out its preset"
-                )
-        return losses.sum()
 
     def optimizer(self, recipe: Recipe) -> Optimizer:
         """SGD with a group for each head, by its own recipe."""

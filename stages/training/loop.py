@@ -87,7 +87,7 @@ def train(
         for step, batch in zip(shown, batches, strict=False):
             rate = objective.before_step(optimizer, run.recipe, step, run.steps_per_epoch)
             loss = _step(objective, optimizer, loss_of, batch, run, step)
-            epoch.add(_Taken(step, 1 + step // run.steps_per_epoch, rate, batch.indices, loss))
+            epoch.add(_Taken(step, 1 + step // run.steps_per_epoch, rate, batch.indices, loss, objective.advice))
             if (step + 1) % run.steps_per_epoch == 0:
                 history.append({"epoch": (step + 1) // run.steps_per_epoch, "learning_rate": rate, **epoch.row()})
             # Processes stop at the same step, or the others would wait for one that has left.
@@ -134,13 +134,14 @@ def _step(
 
 @dataclasses.dataclass(frozen=True)
 class _Taken:
-    """A step that was taken: its place, and its loss, which a GPU may still be at."""
+    """A step that was taken: its place, its loss, which a GPU may still be at, and what to do if that is not finite."""
 
     step: int
     epoch: int
     rate: float
     indices: Tensor
     loss: Tensor
+    advice: Callable[[], str]
 
     def value(self) -> float:
         """The loss, waited for; one that is not finite is an error."""
@@ -148,8 +149,7 @@ class _Taken:
         if not math.isfinite(value):
             raise UserError(
                 f"the loss is {value} at step {self.step} (epoch {self.epoch}, learning rate {self.rate:g}, images "
-                f"{self.indices[:4].tolist()}...): lower learning_rate, or look at these images and their teacher's "
-                "embeddings"
+                f"{self.indices[:4].tolist()}...): {self.advice()}"
             )
         return value
 
