@@ -541,6 +541,8 @@ def _dataset(name: str, entry: Mapping[str, Any]) -> Dataset:
         **_options(where, module, entry, {*fixed, *source.options(PACKING)}),
         **_options(where, PACKING, entry, {*fixed, *source.options(module)}),
     }
+    if str(options.get("path")).startswith("~/"):
+        options["path"] = str(Path(options["path"]).expanduser())
     if options.get("path") == "" and not source.defines(module, "download"):
         text = source.options(module)["path"].help
         raise ConfigError(f"{where}.path: is empty, and {entry['source']} has no download; expected {text}")
