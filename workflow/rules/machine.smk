@@ -64,6 +64,13 @@ def check_site():
         slurm.check_gpu_models(get_site("gpu_model"), slurm.gpu_models(), get_half_precision())
 
 
+def require_folders():
+    """Refuse to pack a folder that is not there: the pack of when it was would be deleted first."""
+    for job in get_jobs_to_come():
+        if job.rule.name == "fetch_dataset" and (folder := get_source_folder(job.wildcards)):
+            content.require(f"datasets.{job.wildcards.dataset}.path", folder, get_source_parts(job.wildcards))
+
+
 in_containers = DeploymentMethod.APPTAINER in workflow.deployment_settings.deployment_method
 # Submitted jobs are bounded by `jobs`, Snakemake's nodes; on one machine there are none.
 is_local = workflow.resource_settings.nodes is None
@@ -84,3 +91,10 @@ if in_containers:
 if workflow.is_main_process and is_local and machine.gpus(os.environ):
     workflow.register_resource("gpu", len(machine.gpus(os.environ)))
     machine.share_gpus(os.environ)
+
+
+onstart:
+    try:
+        require_folders()
+    except ConfigError as error:
+        sys.exit(f"error: {error}")
