@@ -39,6 +39,15 @@ def get_node_resources(rule):
     return nodes.resources(rule, get_asked(rule), inside)
 
 
+def get_cores(rule):
+    """How many cores a rule's job is given to feed its GPUs: on this machine their share, elsewhere what the site says."""
+    if not (workflow.is_main_process and is_local):
+        return 1
+    # A dry run has as many as one likes.
+    cores = min(workflow.resource_settings.cores or 1, len(os.sched_getaffinity(0)))
+    return machine.cores_for(nodes.gpus_each(rule, get_asked(rule)), cores, os.environ)
+
+
 def on_one_node(rule):
     """Whether a training's job takes one node; a job of several starts its container itself, on each."""
     return nodes.count(rule, get_asked(rule)) == 1
