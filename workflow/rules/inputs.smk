@@ -4,7 +4,7 @@ import atexit
 import sys
 from pathlib import Path
 
-from experiment import commands, content, images, source
+from experiment import commands, content, demands, images, source
 from experiment.config import Experiment
 from experiment.errors import ConfigError
 from experiment.plan import plan
@@ -14,6 +14,7 @@ try:
     for file in workflow.configfiles:
         refuse_repeated_keys(Path(file))
     experiment = Experiment(config)
+    demands.check(experiment)
 except ConfigError as error:
     sys.exit(f"error: config: {error}")
 
