@@ -155,7 +155,7 @@ def test_a_write_that_was_interrupted_is_harmless(folder: Path, monkeypatch: pyt
 
 def test_names_in_any_encoding_count(folder: Path) -> None:
     before = fingerprint("train")
-    os.rename(os.fsencode(folder / "train/a/1.png"), os.fsencode(folder / "train/a") + b"/caf\xe9.png")  # noqa: PTH104
+    (folder / "train/a/1.png").rename(folder / os.fsdecode(b"train/a/caf\xe9.png"))
     after = fingerprint("train")
     assert fingerprint("train") == after != before
 
