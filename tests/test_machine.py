@@ -157,6 +157,14 @@ def test_an_image_has_to_be_there_and_of_the_present_recipe(tmp_path: Path, monk
         images.check({str(tmp_path / "faiss.sif"): "123abc"})
 
 
+@pytest.mark.parametrize("folder", ["my project", "it's", "a(1)", "$HOME"])
+def test_an_image_that_a_shell_would_not_find_is_refused(folder: str, tmp_path: Path) -> None:
+    (tmp_path / folder).mkdir()
+    (tmp_path / folder / "torch.sif").touch()
+    with pytest.raises(ConfigError, match=r"cannot be started from a path with spaces or other signs .*: move the"):
+        images.check({str(tmp_path / folder / "torch.sif"): "123abc"})
+
+
 def test_partitions_are_the_clusters_and_one_is_needed_where_there_is_no_default() -> None:
     slurm.check_partitions([], ["gpu*", "cpu"])
     slurm.check_partitions(["cpu,gpu"], ["gpu", "cpu"])
