@@ -185,6 +185,7 @@ CORRUPT = {
     "empty": b"",
     "text": b"<html>404 not found</html>",
     "half a jpeg": encoded(photo(1).resize((200, 150)))[:3000],
+    "a tiff of 32 bits": encoded(photo(1).convert("F"), "TIFF"),
     "half a png": encoded(photo(1), "PNG")[:700],
     "half a webp": encoded(photo(1), "WEBP")[:100],
     "a png with a broken stream": encoded(photo(1), "PNG")[:50] + bytes(2000),
