@@ -2,10 +2,12 @@
 
 import hashlib
 import os
+import re
 from pathlib import Path
 
 import pytest
 from experiment import content
+from experiment.errors import ConfigError
 
 FILES = (
     "train/a/1.png",
@@ -149,3 +151,38 @@ def test_a_write_that_was_interrupted_is_harmless(folder: Path, monkeypatch: pyt
         with pytest.raises(KeyboardInterrupt):
             fingerprint("train")
     assert fingerprint("train") == listed(folder, *FILES[:4]) != before
+
+
+def test_names_in_any_encoding_count(folder: Path) -> None:
+    before = fingerprint("train")
+    (folder / "train/a/1.png").rename(folder / os.fsdecode(b"train/a/caf\xe9.png"))
+    after = fingerprint("train")
+    assert fingerprint("train") == after != before
+
+
+def test_what_may_not_be_read_is_named(folder: Path) -> None:
+    folder.parent.chmod(0o755)
+    (folder / "train/a").chmod(0)
+    user = os.geteuid()
+    try:
+        if user == 0:  # who may read all
+            os.seteuid(65534)
+        with pytest.raises(ConfigError, match=r"^photos/train/a: Permission denied; give yourself access"):
+            fingerprint("train")
+    finally:
+        os.seteuid(user)
+        (folder / "train/a").chmod(0o755)
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("photo", "datasets.mine.path: no such folder photo; mount it or correct the path"),
+        ("empty", "datasets.mine.path: empty has no train or val; mount it or correct the path"),
+    ],
+)
+def test_a_folder_that_is_not_there_or_not_mounted_is_refused(name: str, says: str, folder: Path) -> None:
+    (folder.parent / "empty").mkdir()
+    with pytest.raises(ConfigError, match=f"^{re.escape(says)}$"):
+        content.require("datasets.mine.path", name, ("train", "val"))
+    content.require("datasets.mine.path", "photos", ("train", "nowhere"))

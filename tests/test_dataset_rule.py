@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from experiment.config import Experiment
 
 from stages.datasets.packed import read_pack
 from tests.project import TINY, Project
@@ -47,3 +48,27 @@ def test_a_pack_follows_its_keys_and_the_part_of_the_folder_that_is_read(
     project.write_config(config(train_fraction=0.75, skip_corrupt=1))
     photo.write_bytes(whole)
     assert project.would_run(PACK) == {"fetch_dataset"}
+
+
+def test_a_folder_that_is_not_there_leaves_its_pack_as_it_is(tmp_path: Path) -> None:
+    """Unmounted, the images are gone, but not what was made from them; other targets do without."""
+    project = Project.tiny(tmp_path / "project")
+    pack = "results/datasets/numerals/train.h5"
+    assert project.snakemake(pack).returncode == 0
+    whole = (project.path / pack).read_bytes()
+    (project.path / "numerals").rename(project.path / "elsewhere")
+    refused = project.snakemake(pack)
+    assert refused.returncode != 0
+    assert "error: datasets.numerals.path: no such folder numerals; mount it or correct the path" in refused.stdout
+    assert "Traceback" not in refused.stdout
+    assert (project.path / pack).read_bytes() == whole
+    assert project.would_run(pack) == {"fetch_dataset"}, "a plan may come before its data"
+
+    (project.path / "elsewhere").rename(project.path / "numerals")
+    assert project.would_run(pack) == set()
+
+
+def test_a_path_may_begin_at_the_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert Experiment(config(path="~/birds")).datasets["birds"].options["path"] == str(tmp_path / "birds")
+    assert Experiment(config(path="birds~/")).datasets["birds"].options["path"] == "birds~/", "as it was written"

@@ -2,6 +2,7 @@
 
 import dataclasses
 import io
+import os
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -266,7 +267,7 @@ FOLDER_FAULTS: dict[str, tuple[Callable[[Path], object], str, str]] = {
     "empty class": (
         lambda root: [file.unlink() for file in (root / "val" / "emu").glob("[01].*")],
         "val/emu",
-        "holds no image; expected files ending in .jpeg, .jpg, .png, .webp",
+        "holds no image; expected files ending in .bmp, .gif, .jpeg, .jpg, .png, .tif, .tiff, .webp",
     ),
     "an image that is a broken link": (
         lambda root: (root / "train/cat/9.jpg").symlink_to("gone.jpg"),
@@ -299,7 +300,8 @@ FOLDER_FAULTS: dict[str, tuple[Callable[[Path], object], str, str]] = {
 @pytest.mark.parametrize("split", ["train", "val"])
 def test_a_class_that_one_split_alone_has_is_named(split: str, folder: Path, tmp_path: Path) -> None:
     _remove(folder / split / "dog")
-    message = "dataset animals: its train and val splits have different classes: 'dog' is in one of them only"
+    other = {"train": "val", "val": "train"}[split]
+    message = f"dataset animals: its {split} split has no class 'dog', which its {other} split has"
     with pytest.raises(UserError, match=re.escape(message)):
         fetched(folder, tmp_path)
     assert not list(tmp_path.glob("*.h5*"))
@@ -333,7 +335,52 @@ def test_images_without_classes_are_told_where_to_go(folder: Path, tmp_path: Pat
     for split in ("train", "val"):
         (folder / split / "all").mkdir()
         (folder / split / "0.jpg").rename(folder / split / "all/0.jpg")
-    assert [(pack.classes, len(pack)) for pack in fetched(folder, tmp_path)] == [(("all",), 1)] * 2
+    packs = fetched(folder, tmp_path)
+    assert [(pack.classes, pack.labels.tolist()) for pack in packs] == [(("all",), [-1])] * 2
+    with pytest.raises(UserError, match=r"1 of 1 images of animals have no label; they serve to pretrain"):
+        packs[0].single_labels()
+
+
+def test_images_of_every_ending_are_read_and_other_files_are_counted(
+    folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    kinds = {"bmp": "BMP", "gif": "GIF", "PNG": "PNG", "TIF": "TIFF", "tiff": "TIFF", "webp": "WEBP"}
+    for ending, kind in kinds.items():
+        (folder / "train/dog" / f"a.{ending}").write_bytes(encoded(picture(7), kind))
+    for name in ("b.heic", "c.heic", "README"):
+        (folder / "train/emu" / name).touch()
+    train, _ = fetched(folder, tmp_path)
+    assert np.bincount(train.labels)[1] == 4 + len(kinds)
+    for index in np.flatnonzero(train.labels == 1):
+        assert train.image(index).shape[0] == 3
+    found = [record.message for record in caplog.records if "left out" in record.message]
+    assert found == [
+        f"{folder / split}: files whose names are not those of images are left out: {counts}"
+        for split, counts in (("train", "3 of .txt, 2 of .heic, 1 of no ending"), ("val", "3 of .txt"))
+    ]
+
+
+def test_what_is_hidden_does_not_count(folder: Path, tmp_path: Path) -> None:
+    """Such as the folders of notebooks and thumbnails, and what macOS leaves beside each file on other disks."""
+    plain = fetched(folder, tmp_path)
+    for place in ("train/.thumbnails", "train/cat/.ipynb_checkpoints", "val/.git"):
+        (folder / place).mkdir()
+        (folder / place / "0.jpg").write_bytes(b"")
+    (folder / "val/dog/._0.jpg").write_bytes(b"")
+    (folder / "val/.broken").symlink_to("nowhere")
+    for before, after in zip(plain, fetched(folder, tmp_path / "again"), strict=True):
+        assert (after.classes, after.fingerprint) == (before.classes, before.fingerprint)
+
+
+def test_files_may_be_named_in_any_encoding_and_classes_in_utf_8(folder: Path, tmp_path: Path) -> None:
+    plain = fetched(folder, tmp_path)
+    for split in ("train", "val"):
+        (folder / split / "emu/0.jpg").rename(folder / split / os.fsdecode(b"emu/0\xe9.jpg"))
+    for before, after in zip(plain, fetched(folder, tmp_path / "again"), strict=True):
+        assert after.fingerprint == before.fingerprint
+    (folder / "val/dog").rename(folder / os.fsdecode(b"val/d\xf6g"))
+    with pytest.raises(UserError, match=r"images/val/b'd\\xf6g': a class whose name is not UTF-8; rename its folder"):
+        fetched(folder, tmp_path)
 
 
 def test_linked_images_and_classes_are_read_in_the_order_of_their_paths(folder: Path, tmp_path: Path) -> None:
@@ -354,7 +401,7 @@ def test_the_program_refuses_a_folder_without_a_class(folder: Path, tmp_path: Pa
     before = set(tmp_path.rglob("*"))
     paths = {"train": tmp_path / "train.h5", "val": tmp_path / "val.h5"}
     done = program("fetch_dataset", *flags({"source": "folder", "path": folder, "name": "animals", **paths}))
-    assert_refused(done, "dataset animals: its train and val", "'cat'", folder=tmp_path, before=before)
+    assert_refused(done, "dataset animals: its val split has no class", "'cat'", folder=tmp_path, before=before)
 
 
 # Views.

@@ -1,11 +1,14 @@
 """What a machine and a site offer: GPUs, folders that containers see, caches, partitions and GPU models."""
 
+import re
 from pathlib import Path
 
 import pytest
 import torch
 from experiment import images, machine, slurm
 from experiment.errors import ConfigError
+
+from tests.project import Project
 
 
 @pytest.fixture(autouse=True)
@@ -31,6 +34,47 @@ def test_gpus_are_those_that_are_there_and_allowed(
 ) -> None:
     with_gpus(tmp_path, there)
     assert machine.gpus({} if visible is None else {"CUDA_VISIBLE_DEVICES": visible}) == list(expected)
+
+
+@pytest.mark.parametrize(
+    ("there", "asked", "cores", "expected"),
+    [
+        (0, 1, 16, 1),
+        (1, 1, 16, 16),
+        (4, 1, 16, 4),
+        (4, 2, 16, 8),
+        (3, 1, 16, 5),
+        (2, 9, 16, 16),
+        (4, 0, 16, 1),
+        (4, 1, 2, 1),
+    ],
+)
+def test_a_job_gets_the_share_of_the_cores_that_its_gpus_are(
+    there: int, asked: int, cores: int, expected: int, tmp_path: Path
+) -> None:
+    with_gpus(tmp_path, there)
+    assert machine.cores_for(asked, cores, {}) == expected
+
+
+def test_images_are_read_ahead_where_there_are_gpus(tmp_path: Path) -> None:
+    """Two stand-ins for GPUs: what is to run with one has half of the cores, of which one is the job's own."""
+    project = Project.tiny(tmp_path / "copy")
+    project.replace("workflow/experiment/machine.py", '"/proc/driver/nvidia/gpus"', '"gpus"')
+    project.replace("workflow/rules/machine.smk", "len(os.sched_getaffinity(0))", "12")
+
+    def workers() -> dict[str, set[str]]:
+        shown = project.snakemake("--dry-run", "--printshellcmds", "--cores", "8", "--set-resources", "distill:gpu=2")
+        assert shown.returncode == 0, shown.stdout
+        found: dict[str, set[str]] = {}
+        for stage, cores in re.findall(r"stages\.(\w+) --.*--workers \$\(\((\d+) - 1\)\)", shown.stdout):
+            found.setdefault(stage, set()).add(cores)
+        return found
+
+    stages = ("fetch_dataset", "pretrain", "distill", "embed", "linear_probe")
+    assert workers() == {stage: {"1"} for stage in stages}
+    for name in "01":
+        (project.path / "gpus" / name).mkdir(parents=True)
+    assert workers() == {**{stage: {"4"} for stage in stages}, "fetch_dataset": {"1"}, "distill": {"8"}}
 
 
 @pytest.mark.parametrize("there", [0, 2])
@@ -111,6 +155,14 @@ def test_an_image_has_to_be_there_and_of_the_present_recipe(tmp_path: Path, monk
         images.check({str(image): "456def"})
     with pytest.raises(ConfigError, match=r"faiss\.sif is not there: build it by `make images`"):
         images.check({str(tmp_path / "faiss.sif"): "123abc"})
+
+
+@pytest.mark.parametrize("folder", ["my project", "it's", "a(1)", "$HOME"])
+def test_an_image_that_a_shell_would_not_find_is_refused(folder: str, tmp_path: Path) -> None:
+    (tmp_path / folder).mkdir()
+    (tmp_path / folder / "torch.sif").touch()
+    with pytest.raises(ConfigError, match=r"cannot be started from a path with spaces or other signs .*: move the"):
+        images.check({str(tmp_path / folder / "torch.sif"): "123abc"})
 
 
 def test_partitions_are_the_clusters_and_one_is_needed_where_there_is_no_default() -> None:

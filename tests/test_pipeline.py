@@ -405,12 +405,13 @@ def test_the_report_holds_tables_pictures_and_captions(finished: Project, tmp_pa
 
 def test_a_failing_stage_shows_its_one_line_and_leaves_nothing(finished: Project, tmp_path: Path) -> None:
     project = finished.copy(tmp_path / "project")
-    project.write_config({**TINY, "evaluations": {"cluster-alignment": {"clusters": 500, "runs": 2}}})
+    evaluations = {"few": {"evaluation": "knn", "k": 11, "shots": 2}}
+    project.write_config({**TINY, "evaluations": evaluations, "cluster_pictures": []})
     done = project.snakemake("--keep-going")
     assert done.returncode != 0
-    assert "500 clusters asked for, but there are 200 images" in done.stdout
+    assert "11 neighbours asked for, but there are 10 images" in done.stdout
     assert "Traceback" not in done.stdout
-    assert not (project.path / "results/clusters/teacher/numerals-cluster-alignment.h5").exists()
+    assert not (project.path / "results/metrics/teacher/numerals-few.json").exists()
 
 
 @pytest.mark.parametrize(

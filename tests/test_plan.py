@@ -109,7 +109,14 @@ def test_only_what_is_to_come_is_planned_and_what_ran_as_it_is_before_is_known(t
 
 
 def test_images_in_a_folder_are_counted(tmp_path: Path) -> None:
-    for file in ("train/a/1.png", "train/b/deeper/2.JPEG", "train/b/notes.txt", "train/3.gif", "val/a/3.png"):
+    for file in (
+        "train/a/1.png",
+        "train/b/deeper/2.JPEG",
+        "train/b/notes.txt",
+        "train/3.txt",
+        "train/a/._4.png",
+        "val/a/3.png",
+    ):
         (tmp_path / "numerals" / file).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "numerals" / file).touch()
     assert plan.images_of(Experiment(TINY).datasets["numerals"]) == (2, 1)

@@ -367,6 +367,17 @@ def test_an_error_of_all_machines_is_told_once(training_of: Callable[..., Traini
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
 
 
+@pytest.mark.parametrize(("milestone", "times"), [(2, 1), (1, 0)])
+def test_a_learning_rate_that_never_falls_is_told_once(
+    milestone: int, times: int, training_of: Callable[..., Training], tmp_path: Path
+) -> None:
+    changed = {"epochs": 2, "schedule": "step", "milestones": milestone, "learning_rate": 0.01}
+    status, said = dataclasses.replace(training_of(tmp_path, "supervised", **changed), processes=2).run()
+    assert status == 0, said
+    text = "the learning rate stays at 0.01: the milestones 2 are beyond the last epoch, 2\n"
+    assert said.count(text) == said.count("stays") == times
+
+
 def test_machines_that_do_not_meet_say_where(training_of: Callable[..., Training], tmp_path: Path) -> None:
     training, alone = training_of(tmp_path, "supervised"), {**meeting(2), "PET_RDZV_CONF": "join_timeout=1"}
     said = finished([training.start(**alone)], 1)

@@ -86,9 +86,14 @@ def _jpeg_pixels(encoded: NDArray[np.uint8]) -> "Tensor | None":
 
 
 def _eight_bit(image: "Image.Image") -> "Image.Image":
-    """Pillow would clip the values of a grey image of 16 bits, not scale them."""
+    """Pillow would clip the values of a grey image of 16 bits, not scale them.
+
+    Those of 32 bits, which TIFF has, are in no range that is known.
+    """
     from PIL import Image
 
+    if image.mode in ("I", "F"):
+        raise UndecodableError("its pixels have 32 bits; expected 8 or 16")
     return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)) if image.mode.startswith("I;16") else image
 
 

@@ -1,6 +1,7 @@
 """A dataset's splits before they are packed: held against each other, and drawn from."""
 
 import dataclasses
+import itertools
 from collections.abc import Mapping
 
 import numpy as np
@@ -26,12 +27,11 @@ class Rows:
 
 def require_same_classes(splits: Mapping[str, Split], name: str) -> None:
     """Raise the error for a class that only some of the ``splits`` know or have images of."""
-    (first, reference), *others = splits.items()
-    for second, split in others:
-        if odd := sorted({*split.classes} ^ {*reference.classes}):
+    for (lacking, split), (having, other) in itertools.permutations(splits.items(), 2):
+        if odd := sorted({*other.classes} - {*split.classes}):
             raise UserError(
-                f"dataset {name}: its {first} and {second} splits have different classes: {odd[0]!r} is in one of them "
-                "only"
+                f"dataset {name}: its {lacking} split has no class {odd[0]!r}, which its {having} split has; expected "
+                "the same classes in both"
             )
     for split_name, split in splits.items():
         if empty := without_image(split):

@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 import io
 import json
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,8 @@ from stages.training.batches import steps_per_epoch
 from stages.training.checkpoint import Checkpoint
 from stages.training.loop import Run
 from stages.training.recipe import Recipe, TrainingRecipe
+
+logger = logging.getLogger("stages")
 
 FILES = ("weights", "heads", "history")
 
@@ -61,6 +64,11 @@ def run_of(arguments: argparse.Namespace, recipe: Recipe, pack: PackedImages, *i
         raise UserError(
             f"--batch-size is {recipe.batch_size}, which {processes.count()} processes share; expected two images for "
             "each or more"
+        )
+    if recipe.schedule == "step" and recipe.milestones and min(recipe.milestones) >= recipe.epochs > 0:
+        logger.warning(
+            "the learning rate stays at %g: the milestones %s are beyond the last epoch, %d",
+            *(recipe.learning_rate, ", ".join(map(str, recipe.milestones)), recipe.epochs),
         )
     facts = {name: str(value) for name, value in vars(arguments).items() if name not in NAMES | READ | WRITTEN | HOW}
     identity = json.dumps([facts, pack.fingerprint, pack.split, *inputs], sort_keys=True)

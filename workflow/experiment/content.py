@@ -13,6 +13,8 @@ from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
+from experiment.errors import ConfigError
+
 MEMORY = Path(".snakemake") / "distillery" / "content"
 
 File = tuple[str, int, int]
@@ -23,8 +25,18 @@ File = tuple[str, int, int]
 def fingerprint(folder: str, parts: tuple[str, ...] = (".",)) -> str:
     """A digest of the files and folders ``parts`` of ``folder``, taken once a run.
 
-    Of what is not there, the empty one, and its stage complains.
+    Of what is not there, the empty one: `require` refuses it before a job reads it.
+
+    Raises:
+        ConfigError: a folder or a file of it may not be read.
     """
+    try:
+        return _fingerprint(folder, parts)
+    except PermissionError as error:
+        raise ConfigError(f"{error.filename}: {error.strerror}; give yourself access, or take it away") from error
+
+
+def _fingerprint(folder: str, parts: tuple[str, ...]) -> str:
     memory = MEMORY / f"{_digest([json.dumps([folder, *parts])])}.jsonl"
     seen = _recall(memory)
     seen_state, seen_fingerprint = next(seen, ("", ""))
@@ -37,8 +49,19 @@ def fingerprint(folder: str, parts: tuple[str, ...] = (".",)) -> str:
     return found
 
 
+def require(where: str, folder: str, parts: tuple[str, ...]) -> None:
+    """
+    Raises:
+        ConfigError: the folder is not there, as when its disk is not mounted, or has none of the parts that are read.
+    """
+    if not Path(folder).is_dir():
+        raise ConfigError(f"{where}: no such folder {folder}; mount it or correct the path")
+    if not any(Path(folder, part).exists() for part in parts):
+        raise ConfigError(f"{where}: {folder} has no {' or '.join(parts)}; mount it or correct the path")
+
+
 def _digest(lines: Iterable[str]) -> str:
-    return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
+    return hashlib.sha256("\n".join(lines).encode(errors="surrogateescape")).hexdigest()[:16]
 
 
 def _files(folder: str, parts: Iterable[str]) -> Iterator[File]:
@@ -79,7 +102,7 @@ def _state(files: Iterable[File]) -> str:
     """What tells whether any file may have changed; of a million, no more than a folder of them is held at once."""
     state = hashlib.sha256()
     for path, size, date in files:
-        state.update(f"{path}\0{size} {date}\n".encode())
+        state.update(f"{path}\0{size} {date}\n".encode(errors="surrogateescape"))
     return state.hexdigest()
 
 

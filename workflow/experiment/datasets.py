@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from experiment import source
@@ -32,6 +33,8 @@ def dataset_of(name: str, entry: Mapping[str, Any]) -> Dataset:
         **options_of(where, module, entry, {*fixed, *source.options(PACKING)}),
         **options_of(where, PACKING, entry, {*fixed, *source.options(module)}),
     }
+    if str(options.get("path")).startswith("~/"):
+        options["path"] = str(Path(options["path"]).expanduser())
     if options.get("path") == "" and not source.defines(module, "download"):
         text = source.options(module)["path"].help
         raise ConfigError(f"{where}.path: is empty, and {entry['source']} has no download; expected {text}")

@@ -2,6 +2,7 @@
 
 import hashlib
 import re
+import shlex
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
@@ -35,11 +36,17 @@ def check(expected: Mapping[str, str]) -> None:
         expected: for each image's file or address, the digest that it should be labelled with, by `identity`.
 
     Raises:
-        ConfigError: an image file is not there, or was built of another recipe.
+        ConfigError: an image file is not there, was built of another recipe, or lies where Snakemake cannot use it.
     """
     for location, digest in expected.items():
         if "://" in location:
             continue
+        if shlex.quote(location) != location:
+            # Snakemake gives it to the shell as it is.
+            raise ConfigError(
+                f"container image {location!r}: containers cannot be started from a path with spaces or other signs "
+                "that a shell minds: move the project, or name an image elsewhere in the config under containers"
+            )
         if not Path(location).exists():
             raise ConfigError(
                 f"container image {location} is not there: build it by `make images`, or name another in the config "

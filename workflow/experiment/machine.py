@@ -34,6 +34,15 @@ def gpus(environment: Mapping[str, str]) -> list[str]:
     return there if allowed is None else [each.strip() for each in allowed.split(",") if each.strip()][: len(there)]
 
 
+def cores_for(asked: int, cores: int, environment: Mapping[str, str]) -> int:
+    """How many of this run's ``cores`` a job that takes ``asked`` GPUs is given: the share of these; one without GPUs.
+
+    GPUs take turns and cores do not, so a share is all that such jobs can have at once.
+    """
+    there = len(gpus(environment))
+    return max(1, cores * min(asked, there) // there) if there else 1
+
+
 def share_gpus(environment: MutableMapping[str, str]) -> None:
     """Tell jobs of which GPUs each takes its own."""
     environment["DISTILLERY_GPUS"] = ",".join(gpus(environment))

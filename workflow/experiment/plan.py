@@ -7,12 +7,16 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from experiment import content, source
 from experiment.config import Experiment
 from experiment.datasets import Dataset
 from experiment.encoders import Fetched, Student
 from experiment.evaluations import EVALUATIONS, Evaluation
+
+if TYPE_CHECKING:
+    import os
 
 SUSTAINED = 10e12
 """Multiply-adds a second that a GPU is assumed to keep up: 800 images a second of ResNet-50 training at 224 pixels."""
@@ -133,7 +137,7 @@ def _checkpoint(encoder: Fetched) -> str:
 def _data(dataset: Dataset) -> Iterator[str]:
     folder = dataset.options.get("path")
     if folder:
-        size = "" if _images(dataset) else f" (taken to be as large as ImageNet: {IMAGENET[0]:,} train images)"
+        size = "" if said_images(dataset) else f" (taken to be as large as ImageNet: {IMAGENET[0]:,} train images)"
         there = "is there" if Path(folder).is_dir() else f"IS NOT THERE{size}"
         yield f"{dataset.name}: source {dataset.source}, from the folder {folder}, which {there}"
     elif "path" in dataset.options:
@@ -246,21 +250,32 @@ def multiply_adds(architecture: str, size: int) -> float | None:
 
 def images_of(dataset: Dataset) -> tuple[float, float]:
     """About how many train and val images: what the folder holds, or what the source says."""
-    train, val = _images(dataset) or IMAGENET
+    train, val = said_images(dataset) or IMAGENET
     folder = Path(dataset.options.get("path") or "")
     if dataset.source == "folder" and folder.is_dir():
         train, val = (_files(folder.resolve() / split) for split in ("train", "val"))
     return train * dataset.options.get("train_fraction", 1.0), val * dataset.options.get("val_fraction", 1.0)
 
 
-def _images(dataset: Dataset) -> tuple[int, ...]:
-    """The source's train and val images; nothing of a folder."""
+def said_images(dataset: Dataset) -> tuple[int, ...]:
+    """The train and val images that the source says it has; nothing of a folder."""
     module = source.plugin_module("stages.datasets.sources", dataset.source)
-    return tuple(source.by_option(source.literal(module, "IMAGES", ()), dataset.options))
+    images = tuple(source.by_option(source.literal(module, "IMAGES", ()), dataset.options))
+    val = dataset.options.get("val_images")
+    return images if val is None else (sum(images) - val, val)
 
 
 @functools.cache
 def _files(split: Path) -> int:
-    """The images in a split's folder, found as `stages.datasets.sources.folder` does."""
-    endings = source.literal("stages.datasets.sources.folder", "EXTENSIONS", ())
-    return sum(file.name.lower().endswith(endings) for file in content.files_under(str(split))) if split.is_dir() else 0
+    """The images in a split's folder."""
+    return sum(map(is_image, content.files_under(str(split)))) if split.is_dir() else 0
+
+
+def is_image(file: "os.DirEntry[str]") -> bool:
+    """Whether `stages.datasets.sources.folder` takes a file for an image."""
+    return file.name.lower().endswith(_endings()) and not file.name.startswith(".")
+
+
+@functools.cache
+def _endings() -> tuple[str, ...]:
+    return tuple(source.literal("stages.datasets.sources.folder", "EXTENSIONS", ()))

@@ -20,7 +20,7 @@ rule layer_probe:
         gpu=1,
         mem_mb=scaled(16000),
         runtime=scaled(1440),
-        cpus_per_task=1,
+        cpus_per_task=get_cores("layer_probe"),
     params:
         options=get_evaluation_options,
         augmentation=get_augmentation,
@@ -82,7 +82,7 @@ rule voc_detection:
         gpu=1,
         mem_mb=scaled(16000),
         runtime=scaled(1440),
-        cpus_per_task=1,
+        cpus_per_task=get_cores("voc_detection"),
     params:
         options=get_evaluation_options,
         code=get_detection_code,

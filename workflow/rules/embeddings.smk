@@ -18,7 +18,7 @@ rule embed:
         gpu=1,
         mem_mb=scaled(16000),
         runtime=scaled(240),
-        cpus_per_task=1,
+        cpus_per_task=get_cores("embed"),
     params:
         augmentation=get_augmentation,
         shard="",

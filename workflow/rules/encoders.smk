@@ -45,7 +45,7 @@ rule pretrain:
         gpu=1,
         mem_mb=scaled(16000),
         runtime=scaled(1440),
-        cpus_per_task=1,
+        cpus_per_task=get_cores("pretrain"),
     params:
         options=get_training_options,
         code=lambda wildcards: get_training_code(wildcards, "pretrain"),
@@ -81,7 +81,7 @@ rule distill:
         gpu=1,
         mem_mb=scaled(16000),
         runtime=scaled(1440),
-        cpus_per_task=1,
+        cpus_per_task=get_cores("distill"),
     params:
         options=get_training_options,
         teacher=get_teacher_flags,
@@ -122,7 +122,7 @@ rule distill_online:
         gpu=1,
         mem_mb=scaled(16000),
         runtime=scaled(1440),
-        cpus_per_task=1,
+        cpus_per_task=get_cores("distill_online"),
     params:
         options=get_training_options,
         teacher=get_teacher_architecture,

@@ -45,7 +45,7 @@ rule linear_probe:
         gpu=1,
         mem_mb=scaled(16000),
         runtime=scaled(1440),
-        cpus_per_task=1,
+        cpus_per_task=get_cores("linear_probe"),
     params:
         options=get_evaluation_options,
         files=get_probe_flags,

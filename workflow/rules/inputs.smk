@@ -4,7 +4,7 @@ import atexit
 import sys
 from pathlib import Path
 
-from experiment import commands, content, images, source
+from experiment import commands, content, demands, images, source
 from experiment.config import Experiment
 from experiment.errors import ConfigError
 from experiment.plan import plan
@@ -14,6 +14,7 @@ try:
     for file in workflow.configfiles:
         refuse_repeated_keys(Path(file))
     experiment = Experiment(config)
+    demands.check(experiment)
 except ConfigError as error:
     sys.exit(f"error: config: {error}")
 
@@ -21,10 +22,14 @@ except ConfigError as error:
 def say_plan():
     """Tell of the jobs that are to run what they need; of a config or a target that was refused, there are none."""
     to_come, known = {}, workflow.persistence
-    for job in workflow.dag.needrun_jobs(exclude_finished=False) if workflow.dag else ():
+    for job in get_jobs_to_come():
         as_before = known.has_metadata(job) and not known.params_changed(job)
         to_come.update(dict.fromkeys(map(str, job.output), as_before))
     sys.stderr.writelines(f"{line}\n" for line in plan(experiment, to_come))
+
+
+def get_jobs_to_come():
+    return workflow.dag.needrun_jobs(exclude_finished=False) if workflow.dag else ()
 
 
 def tracked(path):
@@ -56,10 +61,21 @@ def get_source_options(wildcards):
 
 def get_source_content(wildcards):
     """The fingerprint of the user's own images, for a source that reads a folder: of the parts that it reads."""
+    folder = get_source_folder(wildcards)
+    try:
+        return content.fingerprint(folder, get_source_parts(wildcards)) if folder else "of the package"
+    except ConfigError as error:
+        sys.exit(f"error: datasets.{wildcards.dataset}.path: {error}")
+
+
+def get_source_folder(wildcards):
+    return experiment.datasets[wildcards.dataset].options.get("path")
+
+
+def get_source_parts(wildcards):
     options = experiment.datasets[wildcards.dataset].options
     parts = source.by_option(source.literal(get_source_module(wildcards), "FOLDER", "."), options)
-    folder = options.get("path")
-    return content.fingerprint(folder, (parts,) if isinstance(parts, str) else parts) if folder else "of the package"
+    return (parts,) if isinstance(parts, str) else parts
 
 
 def get_source_code(wildcards):

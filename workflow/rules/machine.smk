@@ -39,6 +39,15 @@ def get_node_resources(rule):
     return nodes.resources(rule, get_asked(rule), inside)
 
 
+def get_cores(rule):
+    """How many cores a rule's job is given to feed its GPUs: on this machine their share, elsewhere what the site says."""
+    if not (workflow.is_main_process and is_local):
+        return 1
+    # A dry run has as many as one likes.
+    cores = min(workflow.resource_settings.cores or 1, len(os.sched_getaffinity(0)))
+    return machine.cores_for(nodes.gpus_each(rule, get_asked(rule)), cores, os.environ)
+
+
 def on_one_node(rule):
     """Whether a training's job takes one node; a job of several starts its container itself, on each."""
     return nodes.count(rule, get_asked(rule)) == 1
@@ -64,6 +73,13 @@ def check_site():
         slurm.check_gpu_models(get_site("gpu_model"), slurm.gpu_models(), get_half_precision())
 
 
+def require_folders():
+    """Refuse to pack a folder that is not there: the pack of when it was would be deleted first."""
+    for job in get_jobs_to_come():
+        if job.rule.name == "fetch_dataset" and (folder := get_source_folder(job.wildcards)):
+            content.require(f"datasets.{job.wildcards.dataset}.path", folder, get_source_parts(job.wildcards))
+
+
 in_containers = DeploymentMethod.APPTAINER in workflow.deployment_settings.deployment_method
 # Submitted jobs are bounded by `jobs`, Snakemake's nodes; on one machine there are none.
 is_local = workflow.resource_settings.nodes is None
@@ -84,3 +100,10 @@ if in_containers:
 if workflow.is_main_process and is_local and machine.gpus(os.environ):
     workflow.register_resource("gpu", len(machine.gpus(os.environ)))
     machine.share_gpus(os.environ)
+
+
+onstart:
+    try:
+        require_folders()
+    except ConfigError as error:
+        sys.exit(f"error: {error}")
