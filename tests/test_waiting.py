@@ -95,6 +95,11 @@ def test_a_step_of_distillation_reads_nothing_from_the_device(method: str, monke
     assert not copies_waited_for(objective_of(method, encoder(), **changes), SIZE, teacher)
 
 
+def test_a_step_with_the_anchors_of_a_minibatch_reads_nothing_from_the_device() -> None:
+    objective = objective_of("compress-2q", encoder(), anchors="minibatch", divergence="squared", optimizer="sgd")
+    assert not copies_waited_for(objective, SIZE, torch.empty(COUNT, TEACHER, device=META))
+
+
 # lightly's loss of simclr chooses by a mask, which is waited for.
 @pytest.mark.parametrize("method", sorted({*SMALL} - {"simclr"}))
 def test_a_step_of_pretraining_reads_nothing_from_the_device(method: str) -> None:

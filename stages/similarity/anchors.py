@@ -1,6 +1,5 @@
 """The anchors that the options ask for: a memory bank's, or those of the batch itself."""
 
-import torch
 from torch import Tensor, nn
 
 from stages.similarity.options import SimilarityOptions
@@ -30,8 +29,9 @@ class MinibatchAnchors(nn.Module):
     def similarities(self, queries: Tensor) -> Tensor:
         """Inner products [B, B - 1] of ``queries`` [B, D] with the anchors of the other images."""
         count = len(queries)
-        others = ~torch.eye(count, dtype=torch.bool, device=queries.device)
-        return (queries @ self.current.T)[others].view(count, count - 1)
+        # After the first, each entry of the diagonal ends a row of count + 1: a mask would be waited for on a GPU.
+        others = (queries @ self.current.T).flatten()[1:].view(count - 1, count + 1)[:, :-1]
+        return others.reshape(count, count - 1)
 
     def write_held(self) -> None:
         """Forget the batch: nothing of it is kept."""
