@@ -11,7 +11,6 @@ clusters of its embeddings --teacher-assignments. Killed or asked to terminate, 
 started again with the same arguments, and ends with the weights of an unbroken run.
 """
 
-import functools
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -59,9 +58,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     from stages.datasets import augmentations
     from stages.datasets.packed import read_pack
     from stages.training.acceleration import accelerate
-    from stages.training.arguments import training_of, write_encoder
-    from stages.training.batches import Batch, stream
-    from stages.training.loop import train
+    from stages.training.arguments import train_encoder, training_of, write_encoder
+    from stages.training.batches import Batch
     from stages.training.position import seed_here
     from stages.training.teacher import teacher_from
 
@@ -82,10 +80,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         augmented = batch.augmented(augmentation, training.device)
         return dataclasses.replace(augmented, teacher=teacher(augmented))
 
-    batches = functools.partial(
-        stream, pack, augmentation, options, views=objective.views, seed=arguments.seed, workers=arguments.workers
-    )
-    history = train(objective, training, batches, prepare, title=arguments.name)
+    history = train_encoder(arguments, objective, training, pack, augmentation, prepare)
 
     origin = {"way": "distill", "method": arguments.label or arguments.method, "teacher": teacher.card.name}
     write_encoder(arguments, student, objective.heads(), pack, history, origin)

@@ -10,7 +10,6 @@ Two encoders come out, each with its files; the history is of both. Killed or as
 last checkpoint when started again with the same arguments, and ends with the weights of an unbroken run.
 """
 
-import functools
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -37,9 +36,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     from stages.datasets import augmentations
     from stages.datasets.packed import read_pack
     from stages.training.acceleration import accelerate
-    from stages.training.arguments import training_of, write_encoder
-    from stages.training.batches import stream
-    from stages.training.loop import train
+    from stages.training.arguments import train_encoder, training_of, write_encoder
     from stages.training.position import seed_here
 
     options = read_options(method.Options, arguments)
@@ -58,16 +55,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     accelerate(objective, options)
 
-    batches = functools.partial(
-        stream, pack, augmentation, options, views=objective.views, seed=arguments.seed, workers=arguments.workers
-    )
-    history = train(
-        objective,
-        training,
-        batches,
-        lambda batch: batch.augmented(augmentation, training.device),
-        title=arguments.name,
-    )
+    history = train_encoder(arguments, objective, training, pack, augmentation)
 
     label = arguments.label or arguments.method
     origin = {"way": "pretrain", "method": label, "student_architecture": arguments.architecture}

@@ -8,7 +8,6 @@ Killed or asked to terminate, it goes on from its last checkpoint when started a
 with the weights of an unbroken run.
 """
 
-import functools
 from collections.abc import Sequence
 
 from stages.command_line import add_plugin, parser_of, read_options, run
@@ -27,9 +26,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     from stages.datasets import augmentations
     from stages.datasets.packed import read_pack
     from stages.training.acceleration import accelerate
-    from stages.training.arguments import training_of, write_encoder
-    from stages.training.batches import stream
-    from stages.training.loop import train
+    from stages.training.arguments import train_encoder, training_of, write_encoder
     from stages.training.position import seed_here
 
     options = read_options(method.Options, arguments)
@@ -44,16 +41,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     if getattr(method, "LABELS", "") == "one":
         pack.single_labels()
 
-    batches = functools.partial(
-        stream, pack, augmentation, options, views=objective.views, seed=arguments.seed, workers=arguments.workers
-    )
-    history = train(
-        objective,
-        training,
-        batches,
-        lambda batch: batch.augmented(augmentation, training.device),
-        title=arguments.name,
-    )
+    history = train_encoder(arguments, objective, training, pack, augmentation)
 
     origin = {"way": "pretrain", "method": arguments.label or arguments.method}
     write_encoder(arguments, encoder, objective.heads(), pack, history, origin)

@@ -4,26 +4,16 @@ import dataclasses
 from typing import Annotated, Literal
 
 from stages.errors import UserError, at_least, different
-from stages.training.recipe import TrainingRecipe
+from stages.training.large_batches import LargeBatchRecipe
 
 
 @dataclasses.dataclass(frozen=True)
-class SimDisOptions(TrainingRecipe):
+class SimDisOptions(LargeBatchRecipe):
     """BYOL's recipe, and which views the student predicts."""
 
     epochs: Annotated[int, "passes over the training images"] = 100
     batch_size: Annotated[int, "images a step"] = 2048
-    drop_last: Annotated[bool, "leave out the last, smaller batch of an epoch"] = True
-    optimizer: Annotated[Literal["sgd", "lars"], "sgd, or lars: sgd with layer-wise trust ratios"] = "lars"
     learning_rate: Annotated[float, "at its highest; the paper's is 0.3 times batch_size / 256"] = 2.4
-    exclude_norm_and_bias: Annotated[bool, "leave vectors, as of batch norms, out of weight decay and trust ratios"] = (
-        True
-    )
-    schedule: Annotated[
-        Literal["step", "cosine"], "step: times gamma after each milestone; cosine: to 0 over all steps"
-    ] = "cosine"
-    warmup_epochs: Annotated[int, "epochs of linear increase from 0 to the learning rate"] = 10
-    sync_batch_norm: Annotated[bool, "on several GPUs, batch norms of encoders see the images of all"] = True
     views: Annotated[
         # Each a network and which view it sees. The student's own same view would be no task.
         tuple[Literal["s-dv", "sema-sv", "sema-dv", "t-sv", "t-dv", "tema-sv", "tema-dv"], ...],

@@ -8,7 +8,7 @@ its own to the batch norms, and the target network keeps its own batch-norm stat
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Annotated, Literal
+from typing import Annotated
 
 import torch
 from lightly.models.modules.heads import BYOLPredictionHead, BYOLProjectionHead
@@ -20,28 +20,17 @@ from stages.errors import UserError, at_least
 from stages.prediction.distance import squared_distance
 from stages.pretraining import Pretraining
 from stages.training.batches import Batch
+from stages.training.large_batches import LargeBatchRecipe
 from stages.training.momentum import follow, frozen, frozen_redraw, rising
-from stages.training.recipe import TrainingRecipe
 
 HEADS = "networks"
 
 
 @dataclasses.dataclass(frozen=True)
-class Options(TrainingRecipe):
+class Options(LargeBatchRecipe):
     epochs: Annotated[int, "passes over the training images"] = 1000
-    batch_size: Annotated[int, "images a step"] = 4096
-    drop_last: Annotated[bool, "leave out the last, smaller batch of an epoch"] = True
-    optimizer: Annotated[Literal["sgd", "lars"], "sgd, or lars: sgd with layer-wise trust ratios"] = "lars"
     learning_rate: Annotated[float, "at its highest; the paper's is 0.2 times batch_size / 256"] = 3.2
     weight_decay: Annotated[float, "on trained parameters"] = 1.5e-6
-    exclude_norm_and_bias: Annotated[bool, "leave vectors, as of batch norms, out of weight decay and trust ratios"] = (
-        True
-    )
-    schedule: Annotated[
-        Literal["step", "cosine"], "step: times gamma after each milestone; cosine: to 0 over all steps"
-    ] = "cosine"
-    warmup_epochs: Annotated[int, "epochs of linear increase from 0 to the learning rate"] = 10
-    sync_batch_norm: Annotated[bool, "on several GPUs, batch norms of encoders see the images of all"] = True
     momentum: Annotated[float, "of the target network at the start; it rises to 1 as half a cosine"] = 0.996
     hidden_dimension: Annotated[int, "hidden units of the projector and of the predictor"] = 4096
     projection_dimension: Annotated[int, "outputs of the projector and of the predictor"] = 256

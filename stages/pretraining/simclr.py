@@ -5,7 +5,7 @@ paper's: batches of 4096 with LARS, 100 epochs as in its comparisons (its best r
 """
 
 import dataclasses
-from typing import Annotated, Literal
+from typing import Annotated
 
 import torch
 from lightly.loss import NTXentLoss
@@ -17,27 +17,16 @@ from stages.artifacts.heads import tensors_of
 from stages.errors import above_zero, at_least
 from stages.pretraining import Pretraining
 from stages.training.batches import Batch
-from stages.training.recipe import TrainingRecipe
+from stages.training.large_batches import LargeBatchRecipe
 
 HEADS = "projector"
 
 
 @dataclasses.dataclass(frozen=True)
-class Options(TrainingRecipe):
+class Options(LargeBatchRecipe):
     epochs: Annotated[int, "passes over the training images"] = 100
-    batch_size: Annotated[int, "images a step"] = 4096
-    drop_last: Annotated[bool, "leave out the last, smaller batch of an epoch"] = True
-    optimizer: Annotated[Literal["sgd", "lars"], "sgd, or lars: sgd with layer-wise trust ratios"] = "lars"
     learning_rate: Annotated[float, "at its highest; the paper's is 0.3 times batch_size / 256"] = 4.8
     weight_decay: Annotated[float, "on trained parameters"] = 1e-6
-    exclude_norm_and_bias: Annotated[bool, "leave vectors, as of batch norms, out of weight decay and trust ratios"] = (
-        True
-    )
-    schedule: Annotated[
-        Literal["step", "cosine"], "step: times gamma after each milestone; cosine: to 0 over all steps"
-    ] = "cosine"
-    warmup_epochs: Annotated[int, "epochs of linear increase from 0 to the learning rate"] = 10
-    sync_batch_norm: Annotated[bool, "on several GPUs, batch norms of encoders see the images of all"] = True
     temperature: Annotated[float, "of the contrastive softmax"] = 0.1
     projection_dimension: Annotated[int, "outputs of the projection head"] = 128
 

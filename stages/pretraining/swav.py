@@ -8,7 +8,7 @@ batch_size 256, learning_rate 0.6, warmup_epochs 0, queue_length 3840, freeze_pr
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Annotated, Literal
+from typing import Annotated
 
 import torch
 from lightly.loss import SwaVLoss
@@ -24,25 +24,21 @@ from stages.errors import above_zero, at_least
 from stages.pretraining import Pretraining
 from stages.similarity.queue import AnchorQueue
 from stages.training.batches import Batch
+from stages.training.large_batches import LargeBatchRecipe
 from stages.training.optimizers import optimizer_of
-from stages.training.recipe import Recipe, TrainingRecipe
+from stages.training.recipe import Recipe
 
 HEADS = "projector"
 
 
 @dataclasses.dataclass(frozen=True)
-class Options(TrainingRecipe):
+class Options(LargeBatchRecipe):
     epochs: Annotated[int, "passes over the training images"] = 200
-    batch_size: Annotated[int, "images a step"] = 4096
-    drop_last: Annotated[bool, "leave out the last, smaller batch of an epoch"] = True
-    optimizer: Annotated[Literal["sgd", "lars"], "sgd, or lars: sgd with layer-wise trust ratios"] = "lars"
     learning_rate: Annotated[float, "at its highest"] = 4.8
     weight_decay: Annotated[float, "on trained parameters"] = 1e-6
-    schedule: Annotated[
-        Literal["step", "cosine"], "step: times gamma after each milestone; cosine: to 0 over all steps"
-    ] = "cosine"
-    warmup_epochs: Annotated[int, "epochs of linear increase from 0 to the learning rate"] = 10
-    sync_batch_norm: Annotated[bool, "on several GPUs, batch norms of encoders see the images of all"] = True
+    exclude_norm_and_bias: Annotated[bool, "leave vectors, as of batch norms, out of weight decay and trust ratios"] = (
+        False
+    )
     small_crops: Annotated[int, "views beside the two full ones; small where the augmentation is swav"] = 6
     prototypes: Annotated[int, "number of prototypes"] = 3000
     freeze_prototypes_steps: Annotated[int, "steps from the start in which the prototypes are not trained"] = 313

@@ -3,11 +3,12 @@
 import argparse
 import csv
 import dataclasses
+import functools
 import hashlib
 import io
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +19,13 @@ from stages.architectures import Encoder
 from stages.artifacts.atomic import write_text
 from stages.artifacts.heads import save_heads
 from stages.artifacts.weights import EncoderCard, save_weights
+from stages.datasets.augmentations import Augmentation
 from stages.datasets.packed import PackedImages
 from stages.errors import UserError, at_least
-from stages.training.batches import steps_per_epoch
+from stages.training.batches import Batch, steps_per_epoch, stream
 from stages.training.checkpoint import Checkpoint
-from stages.training.loop import Run
+from stages.training.loop import Run, train
+from stages.training.objective import Objective
 from stages.training.recipe import Recipe, TrainingRecipe
 
 logger = logging.getLogger("stages")
@@ -80,6 +83,26 @@ def run_of(arguments: argparse.Namespace, recipe: Recipe, pack: PackedImages, *i
         checkpoint=Checkpoint(arguments.checkpoints, hashlib.sha256(identity.encode()).hexdigest()),
         checkpoint_seconds=arguments.checkpoint_seconds,
     )
+
+
+def train_encoder(
+    arguments: argparse.Namespace,
+    objective: Objective,
+    run: Run,
+    pack: PackedImages,
+    augmentation: Augmentation,
+    prepare: Callable[[Batch], Batch] | None = None,
+) -> list[dict[str, float]]:
+    """Train ``objective`` on augmented images of ``pack`` as the arguments say; returns the history.
+
+    Args:
+        prepare: what `train` takes, of a method that needs more of a batch than its augmented views.
+    """
+    batches = functools.partial(
+        stream, pack, augmentation, run.recipe, views=objective.views, seed=arguments.seed, workers=arguments.workers
+    )
+    augmented = functools.partial(Batch.augmented, augmentation=augmentation, device=run.device)
+    return train(objective, run, batches, prepare or augmented, title=arguments.name)
 
 
 HISTORY_COLUMNS = ("epoch", "loss", "learning_rate", "images_per_second", "waiting_share")
