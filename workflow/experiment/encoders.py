@@ -16,8 +16,8 @@ CATALOGUE = source.ROOT / "stages" / "checkpoints" / "catalogue.toml"
 
 
 @dataclass(frozen=True)
-class Pretrained:
-    """An encoder trained without a teacher."""
+class Trained:
+    """What every encoder has that a job of its own trains; ``method`` is its file's name."""
 
     name: str
     method: str
@@ -27,6 +27,11 @@ class Pretrained:
     normalisation: str
     seed: int
     options: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Pretrained(Trained):
+    """An encoder trained without a teacher."""
 
 
 @dataclass(frozen=True)
@@ -45,25 +50,17 @@ class Fetched:
 
 
 @dataclass(frozen=True)
-class Student:
-    """An encoder distilled from another; ``label`` is the method's name in the config, ``method`` its file's.
+class Student(Trained):
+    """An encoder distilled from another; ``label`` is the method's name in the config.
 
     ``learns_from`` is what it needs of its teacher: cached ``embeddings``, the ``weights`` of a live one,
     ``assignments``, the clusters of its embeddings, the ``networks`` that it was trained with, or nothing that is there
     before: the teacher is trained ``online``, along with it.
     """
 
-    name: str
     teacher: str
     learns_from: str
     label: str
-    method: str
-    architecture: str
-    dataset: str
-    augmentation: str
-    normalisation: str
-    seed: int
-    options: Mapping[str, Any]
 
     @property
     def heads(self) -> str:
