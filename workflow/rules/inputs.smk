@@ -14,7 +14,9 @@ try:
     for file in workflow.configfiles:
         refuse_repeated_keys(Path(file))
     experiment = Experiment(config)
-    demands.check(experiment)
+    # It looks into folders, which a submitted job need not do again.
+    if workflow.is_main_process:
+        demands.check(experiment)
 except ConfigError as error:
     sys.exit(f"error: config: {error}")
 
