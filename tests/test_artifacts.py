@@ -19,8 +19,10 @@ import h5py
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from PIL import Image
 
+from stages.artifacts import embeddings
 from stages.artifacts.assignments import Assignments, read_assignments, write_assignments
 from stages.artifacts.atomic import atomic, atomic_with_digest, write_text
 from stages.artifacts.embeddings import Embeddings, read_embeddings, unit_rows
@@ -272,6 +274,30 @@ def test_the_rows_given_are_not_changed() -> None:
     rows = np.full((2, 2), 3, dtype=np.float32)
     unit_rows(rows, "")
     np.testing.assert_array_equal(rows, 3)
+
+
+@pytest.mark.parametrize("rows", [None, np.array([99, 3, 3, 50, 7, 0, 61, 20])])
+@pytest.mark.parametrize("count", ["1", "3"])
+def test_unit_vectors_are_the_same_by_any_number_of_threads_and_parts(
+    count: str, rows: NDArray[np.int64] | None, made: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache = read_embeddings(made["embeddings"])
+    expected = unit_rows(np.array(cache.vectors if rows is None else cache.vectors[rows]), "")
+    monkeypatch.setenv("OMP_NUM_THREADS", count)
+    monkeypatch.setattr(embeddings, "PART_BYTES", 4 * 16 * 3)
+    np.testing.assert_array_equal(cache.unit(rows), expected)
+    np.testing.assert_array_equal(np.concatenate(list(cache.unit_slices(rows, size=4 * 16 * 5))), expected)
+
+
+def test_a_zero_vector_is_named_by_its_row_whichever_part_it_is_in(
+    make_embeddings: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    vectors = np.ones((50, 4))
+    vectors[[31, 47]] = 0
+    cache = read_embeddings(make_embeddings("train", vectors, np.zeros(50)))
+    monkeypatch.setattr(embeddings, "PART_BYTES", 4 * 4 * 10)
+    with pytest.raises(UserError, match="the first is row 31 "):
+        cache.unit()
 
 
 # Damage.

@@ -14,7 +14,7 @@ def test_the_config_page_is_made_from_the_schema_and_the_stages() -> None:
 
 
 def test_the_slurm_profile_gives_cores_to_every_rule_that_asks_for_them() -> None:
-    """Such a rule's stage reads images in as many processes; its default, one core, is for a single machine."""
+    """Such a rule's stage feeds a GPU from as many; its default, one core, is for a single machine without one."""
     rules = "\n".join(path.read_text() for path in sorted((ROOT / "workflow/rules").glob("*.smk")))
     bodies = re.split(r"^rule (\w+):$", rules, flags=re.MULTILINE)[1:]
     asking = {name for name, body in zip(bodies[::2], bodies[1::2], strict=True) if "cpus_per_task" in body}

@@ -114,7 +114,8 @@ def test_the_slices_read_at_once_change_nothing(make_embeddings: Make, monkeypat
     pair = make_embeddings("train", train, labels), make_embeddings("val", val, truth)
     whole = measured(*pair, k=3).values
     rows = noted_rows(monkeypatch)
-    monkeypatch.setattr(embeddings, "SLICE_BYTES", 4 * 16 * 7)
+    for name in ("SLICE_BYTES", "PART_BYTES"):
+        monkeypatch.setattr(embeddings, name, 4 * 16 * 7)
     monkeypatch.setattr(search, "GPU_SLICE_BYTES", 4 * 16 * 7)
     assert measured(*pair, k=3).values == whole
     assert (sum(rows), max(rows)) == (200, 7)

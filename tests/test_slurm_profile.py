@@ -120,7 +120,7 @@ def test_what_cannot_work_is_refused_in_one_line_before_anything_is_submitted(
     elif fault == "bind":
         project.replace(PROFILE, '# apptainer-args: "--bind=/scratch', 'apptainer-args: "--bind=/missing')
     elif fault == "nodes":
-        project.replace(PROFILE, "set-resources:", "set-resources:\n  knn: {nodes: 2}")
+        project.replace(PROFILE, "&searching {", "&searching {nodes: 2, ")
     else:
         (tmp_path / "bin/sinfo").write_text("#!/bin/sh\necho 'gpu*'\n")
         project.replace(PROFILE, "&training {", "&training {gpu_model: v100, ")

@@ -16,13 +16,14 @@ rule knn:
         gpu=1,
         mem_mb=scaled(16000),
         runtime=scaled(60),
+        cpus_per_task=get_cores("knn"),
     params:
         options=get_evaluation_options,
         subsets=get_subset_flags,
         code=source.fingerprint("stages.knn"),
         image=get_image("faiss"),
     shell:
-        "OMP_NUM_THREADS={threads} python -m stages.lease {resources.gpu}"
+        "OMP_NUM_THREADS={resources.cpus_per_task} python -m stages.lease {resources.gpu}"
         " python -m stages.knn {params.options} {params.subsets}"
         " --name {wildcards.evaluation}"
         " --train {input.train[0]} --val {input.val[0]} --metrics {output.metrics} > {log} 2>&1"
@@ -128,12 +129,13 @@ rule cluster:
         gpu=1,
         mem_mb=scaled(16000),
         runtime=scaled(240),
+        cpus_per_task=get_cores("cluster"),
     params:
         options=get_evaluation_options,
         code=source.fingerprint("stages.cluster"),
         image=get_image("faiss"),
     shell:
-        "OMP_NUM_THREADS={threads} python -m stages.lease {resources.gpu}"
+        "OMP_NUM_THREADS={resources.cpus_per_task} python -m stages.lease {resources.gpu}"
         " python -m stages.cluster {params.options}"
         " --train {input.train[0]} --val {input.val[0]} --assignments {output.assignments[0]} > {log} 2>&1"
 
@@ -155,11 +157,12 @@ rule cluster_teacher:
         gpu=1,
         mem_mb=scaled(16000),
         runtime=scaled(240),
+        cpus_per_task=get_cores("cluster_teacher"),
     params:
         code=source.fingerprint("stages.cluster"),
         image=get_image("faiss"),
     shell:
-        "OMP_NUM_THREADS={threads} python -m stages.lease {resources.gpu}"
+        "OMP_NUM_THREADS={resources.cpus_per_task} python -m stages.lease {resources.gpu}"
         " python -m stages.cluster --clusters {wildcards.clusters}"
         " --train {input.train[0]} --assignments {output.assignments[0]} > {log} 2>&1"
 
@@ -208,12 +211,13 @@ rule canary:
         gpu=1,
         mem_mb=scaled(16000),
         runtime=scaled(60),
+        cpus_per_task=get_cores("canary"),
     params:
         tolerance=lambda wildcards: experiment.canaries[wildcards.encoder],
         code=source.fingerprint("stages.canary"),
         image=get_image("faiss"),
     shell:
-        "OMP_NUM_THREADS={threads} python -m stages.lease {resources.gpu}"
+        "OMP_NUM_THREADS={resources.cpus_per_task} python -m stages.lease {resources.gpu}"
         " python -m stages.canary --tolerance {params.tolerance}"
         " --train {input.train[0]} --val {input.val[0]} --metrics {output.metrics} > {log} 2>&1"
 
