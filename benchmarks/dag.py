@@ -22,7 +22,7 @@ from typing import Any
 
 import yaml
 
-from benchmarks.table import machine
+from benchmarks.rows import machine
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -35,19 +35,25 @@ def main() -> None:
     parser.add_argument("--configfile", type=Path, help="an experiment to take instead")
     arguments = parser.parse_args()
     print(machine())
+    made = yaml.safe_dump(experiment(arguments.jobs // JOBS_PER_STUDENT))
+    for state, jobs, seconds in decisions(arguments.configfile.read_text() if arguments.configfile else made):
+        print(f"{state}: {jobs:,} jobs to run, decided in {seconds:.1f} s")
+
+
+def decisions(config: str) -> Iterator[tuple[str, int, float]]:
+    """Of an experiment of which nothing, then all is done: which of these, the jobs to run, and the seconds it took."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         (folder / "workflow").symlink_to(ROOT / "workflow")
-        made = yaml.safe_dump(experiment(arguments.jobs // JOBS_PER_STUDENT))
-        (folder / "config.yaml").write_text(arguments.configfile.read_text() if arguments.configfile else made)
+        (folder / "config.yaml").write_text(config)
         seconds, output = snakemake(folder, "--dry-run")
-        print(f"nothing done: {len(rules(output)):,} jobs to run, decided in {seconds:.1f} s")
+        yield "nothing done", len(rules(output)), seconds
         for path in outputs(output):
             (folder / path).parent.mkdir(parents=True, exist_ok=True)
             (folder / path).touch()
         snakemake(folder, "--touch", "--cores", "1")
         seconds, output = snakemake(folder, "--dry-run")
-        print(f"all done: {len(rules(output)):,} jobs to run, decided in {seconds:.1f} s")
+        yield "all done", len(rules(output)), seconds
 
 
 def experiment(students: int) -> dict[str, Any]:

@@ -4,20 +4,18 @@
     python -m benchmarks.embedding --architecture resnet50 --images 20000 --workers 7
 
 The images are scikit-learn's two photographs, of ImageNet's size, again and again; the forward passes are of as many
-images that are on the device already. Both take turns in one process, and the median counts. On a GPU it is 20,000
+images that are on the device already. Both take turns in one process. On a GPU it is 20,000
 images, 7 GB of temporary files, and readers on all cores but one: fewer would measure how the stage starts.
 """
 
 import argparse
-import os
-import statistics
 import tempfile
 from pathlib import Path
 
 import torch
 from sklearn import datasets
 
-from benchmarks.table import print_table, row, timed, write_rows
+from benchmarks.rows import Row, cores, in_turns, on_gpu, parser_of, report, timed
 from stages import architectures, embed
 from stages.artifacts.weights import EncoderCard, InputContract, save_weights
 from stages.datasets.encoded import split_of_files
@@ -28,14 +26,13 @@ PHOTOS = sorted((Path(datasets.__file__).parent / "images").glob("*.jpg"))
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = parser_of(__doc__)
     parser.add_argument("--architecture", default="resnet18", help="(default: resnet18)")
     parser.add_argument("--images", type=int, default=20_000 if GPU else 128, help="(default: %(default)s)")
     parser.add_argument("--batch-size", type=int, default=64, help="(default: 64)")
-    readers = len(os.sched_getaffinity(0)) - 1 if GPU else 0
+    readers = cores() - 1 if GPU else 0
     parser.add_argument("--workers", type=int, default=readers, help="that read ahead (default: %(default)s)")
     parser.add_argument("--turns", type=int, default=3, help="(default: 3)")
-    parser.add_argument("--json", type=Path, help="also write the row here")
     arguments = parser.parse_args()
 
     contract = InputContract(224)
@@ -50,15 +47,11 @@ def main() -> None:
         stage = ["--weights", f"{folder}/weights.safetensors", "--augmentation", "crop-flip"]
         stage += ["--images", f"{folder}/train.h5", "--embeddings", f"{folder}/embeddings.h5"]
         stage += ["--batch-size", str(arguments.batch_size), "--workers", str(arguments.workers)]
-        turns = [
-            (timed(lambda: embed.main(stage))[1], timed(lambda: forward_only(encoder, arguments))[1])
-            for _ in range(arguments.turns)
-        ]
-    ours, limit = map(statistics.median, zip(*turns, strict=True))
-    rows = [row(f"embedding, {arguments.architecture}, {arguments.images} photographs, s", None, ours, limit=limit)]
-    print_table(rows)
-    if arguments.json:
-        write_rows(rows, arguments.json)
+        whole, forward = (lambda: embed.main(stage)), (lambda: forward_only(encoder, arguments))
+        forward()  # to warm up
+        ours, limit = in_turns(arguments.turns, lambda: timed(whole), lambda: timed(forward))
+    what = f"embedding{on_gpu()}, {arguments.architecture}, {arguments.images} photographs, s"
+    report([Row(what, ours, limit=limit)], arguments)
 
 
 def forward_only(encoder: architectures.Encoder, arguments: argparse.Namespace) -> None:

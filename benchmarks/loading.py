@@ -13,7 +13,6 @@ come with scikit-learn, at 500 x 375 pixels, with noise that gives their JPEGs I
 import argparse
 import functools
 import io
-import statistics
 import tempfile
 import time
 from collections.abc import Callable, Iterable
@@ -26,7 +25,7 @@ from torch.utils.data import DataLoader, Subset
 from torchvision import transforms
 from torchvision.datasets import ImageFolder
 
-from benchmarks.table import Row, print_table, row, write_rows
+from benchmarks.rows import Row, in_turns, parser_of, report
 from stages.datasets import augmentations
 from stages.datasets.encoded import split_of_files
 from stages.datasets.packed import PackedImages, read_pack, write_packs
@@ -49,12 +48,11 @@ NAMES = {"train": "crop and flip", "evaluate": "evaluation view"}
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = parser_of(__doc__)
     parser.add_argument("--folder", type=Path, help="photos of your own, in folders one a class")
     parser.add_argument("--images", type=int, default=256, help="of them, or to make (default: 256)")
     parser.add_argument("--batch", type=int, default=64, help="images (default: 64)")
-    parser.add_argument("--rounds", type=int, default=5, help="of each, in turn; the median counts (default: 5)")
-    parser.add_argument("--json", type=Path, help="also write the rows here")
+    parser.add_argument("--turns", type=int, default=5, help="of each (default: 5)")
     arguments = parser.parse_args()
 
     torch.set_num_threads(1)
@@ -70,9 +68,7 @@ def main() -> None:
             packs.append(read_pack(path))
             print(f"{name}: {len(files)} images of {np.diff(packs[-1].offsets).mean() / 1000:.0f} KB")
         rows = rows_of(folder, packs, arguments)
-    print_table(rows)
-    if arguments.json:
-        write_rows(rows, arguments.json)
+    report(rows, arguments)
 
 
 def made(folder: Path, images: int) -> Path:
@@ -84,7 +80,7 @@ def made(folder: Path, images: int) -> Path:
     (folder / "cuttings").mkdir(parents=True)
     for number in range(images):
         photo = photos[number % len(photos)]
-        left, top = random.integers(photo.width - 500), random.integers(photo.height - 375)
+        left, top = int(random.integers(photo.width - 500)), int(random.integers(photo.height - 375))
         pixels = np.asarray(photo.crop((left, top, left + 500, top + 375)))
         noisy = pixels + random.normal(0, NOISE, pixels.shape)
         buffer = io.BytesIO()
@@ -102,14 +98,17 @@ def rows_of(folder: Path, packs: list[PackedImages], arguments: argparse.Namespa
         works["train", name] = functools.partial(training, pack, arguments)
         works["evaluate", name] = functools.partial(evaluation, pack, arguments)
         works["decode", name] = functools.partial(map, pack.image, range(len(pack)))
-    spent = milliseconds_of(works, arguments.rounds, len(packs[0]))
+    for work in works.values():
+        consume(work)  # to warm up
+    timers = [functools.partial(milliseconds, work, len(packs[0])) for work in works.values()]
+    spent = dict(zip(works, in_turns(arguments.turns, *timers), strict=True))
     return [
-        row(
+        Row(
             f"{NAMES[what]}{form}, ms an image and core",
-            spent[what, "plain"],
             spent[what, name],
-            floor=floor,
+            spent[what, "plain"],
             limit=spent["decode", name],
+            floor=floor,
         )
         for what, floors in FLOORS.items()
         for name, form, floor in zip(("whole", "small"), ("", f", short side {SHORT_SIDE}"), floors, strict=True)
@@ -131,19 +130,16 @@ def evaluation(pack: PackedImages, arguments: argparse.Namespace) -> Iterable[ob
     return DataLoader(CenterViews(pack, augmentations.named("crop-flip", SIZE)), batch_size=arguments.batch)
 
 
-def milliseconds_of(
-    works: dict[tuple[str, str], Callable[[], Iterable[object]]], rounds: int, images: int
-) -> dict[tuple[str, str], float]:
-    """The median of each one's processor time for an image; they take turns."""
-    taken: dict[tuple[str, str], list[float]] = {each: [] for each in works}
-    for count in range(rounds + 1):
-        for each, work in works.items():
-            start = time.process_time()
-            for _ in work():
-                pass
-            if count:  # the first is to warm up
-                taken[each].append((time.process_time() - start) / images * 1000)
-    return {each: statistics.median(times) for each, times in taken.items()}
+def milliseconds(work: Callable[[], Iterable[object]], images: int) -> float:
+    """The processor's time for an image."""
+    start = time.process_time()
+    consume(work)
+    return (time.process_time() - start) / images * 1000
+
+
+def consume(work: Callable[[], Iterable[object]]) -> None:
+    for _ in work():
+        pass
 
 
 if __name__ == "__main__":

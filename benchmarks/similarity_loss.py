@@ -1,7 +1,7 @@
 """Time and extra memory of the similarity loss with its gradient, side by side with the plain formulation.
 
     python -m benchmarks.similarity_loss
-    python -m benchmarks.similarity_loss --device cuda --student 2048 --teacher 2048
+    python -m benchmarks.similarity_loss --student 2048 --teacher 2048
 
 Plain is the published form: the memory banks are copied, and the similarities, their softmaxes and their gradient are
 [B, K] matrices. The limit is the matrix products that no form can do without, both similarities and the student's
@@ -11,11 +11,9 @@ gradient, in the precision of the form. On a GPU that can, half precision is mea
 import argparse
 import functools
 import os
-import statistics
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -23,48 +21,48 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from benchmarks.table import print_table, row, write_rows
+from benchmarks.rows import Row, in_turns, on_gpu, parser_of, report, timed
 from stages.similarity.fused import BLOCK, half_precision_runs_on, similarity_kl
 from stages.similarity.options import Precision
 
-FLOORS = {"speed": 1.3, "memory": 10.0}
+FLOORS = {"speed": 5.0 if torch.cuda.is_available() else 1.3, "memory": 10.0}
 """The least ratio, plain to ours, that `make bench-check` lets pass."""
 TEMPERATURE = 0.04
 Embeddings = tuple[Tensor, Tensor, Tensor, Tensor]
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = parser_of(__doc__)
     parser.add_argument("--batch", type=int, default=256, help="images (default: 256)")
     parser.add_argument("--anchors", type=int, default=128_000, help="(default: 128000)")
     parser.add_argument("--student", type=int, default=512, help="its dimension (default: 512)")
     parser.add_argument("--teacher", type=int, default=2048, help="its dimension (default: 2048)")
-    parser.add_argument("--steps", type=int, default=7, help="of each, in turn; the median counts (default: 7)")
-    parser.add_argument(
-        "--device", default="cuda" if torch.cuda.is_available() else "cpu", help="(default: %(default)s)"
-    )
-    parser.add_argument("--json", type=Path, help="also write the rows here")
+    parser.add_argument("--turns", type=int, default=7, help="of each (default: 7)")
     parser.add_argument("--memory-of", choices=STEPS, help="only print the extra memory of this form, in bytes")
     arguments = parser.parse_args()
 
     embeddings = embeddings_of(arguments)
     if arguments.memory_of:
-        print(extra_memory(lambda: STEPS[arguments.memory_of](*embeddings), arguments.device))
+        print(extra_memory(lambda: STEPS[arguments.memory_of](*embeddings)))
         return
-    seconds = seconds_of(embeddings, arguments)
+    seconds = seconds_of(embeddings, arguments.turns)
     # A process each, because memory that was returned once comes back without the system noticing.
-    extra = {form: int(output_of([*sys.argv[1:], "--memory-of", form])) / 2**20 for form in forms_on(arguments.device)}
+    extra = {form: [int(output_of([*sys.argv[1:], "--memory-of", form])) / 2**20] for form in forms()}
     rows = []
     for form, name in (("ours", "similarity loss"), ("half", "similarity loss in half precision")):
         if form in extra:
-            limit = seconds[f"limit of {form}"]
             rows += [
-                row(f"{name}, s", seconds["plain"], seconds[form], floor=FLOORS["speed"], limit=limit),
-                row(f"{name}, extra MiB", extra["plain"], extra[form], floor=FLOORS["memory"]),
+                Row(
+                    f"{name}{on_gpu()}, s",
+                    seconds[form],
+                    seconds["plain"],
+                    limit=seconds[f"limit of {form}"],
+                    floor=FLOORS["speed"],
+                ),
+                Row(f"{name}{on_gpu()}, extra MiB", extra[form], extra["plain"], floor=FLOORS["memory"]),
             ]
-    print_table(rows)
-    if arguments.json:
-        write_rows(rows, arguments.json)
+    report(rows, arguments)
 
 
 def embeddings_of(arguments: argparse.Namespace) -> Embeddings:
@@ -73,7 +71,7 @@ def embeddings_of(arguments: argparse.Namespace) -> Embeddings:
     sizes = [
         (rows, at) for at in (arguments.student, arguments.teacher) for rows in (arguments.batch, arguments.anchors)
     ]
-    student, near, teacher, far = (F.normalize(torch.randn(*size, device=arguments.device)) for size in sizes)
+    student, near, teacher, far = (F.normalize(torch.randn(*size, device=DEVICE)) for size in sizes)
     return student.requires_grad_(), near, teacher, far
 
 
@@ -98,9 +96,9 @@ STEPS: dict[str, Callable[[Tensor, Tensor, Tensor, Tensor], None]] = {
 }
 
 
-def forms_on(device: str) -> list[str]:
+def forms() -> list[str]:
     """The forms that the device can run."""
-    return [form for form in STEPS if form != "half" or half_precision_runs_on(torch.device(device))]
+    return [form for form in STEPS if form != "half" or half_precision_runs_on(torch.device(DEVICE))]
 
 
 def products(student: Tensor, near: Tensor, teacher: Tensor, far: Tensor) -> None:
@@ -112,46 +110,43 @@ def products(student: Tensor, near: Tensor, teacher: Tensor, far: Tensor) -> Non
         logits @ ours
 
 
-def seconds_of(embeddings: Embeddings, arguments: argparse.Namespace) -> dict[str, float]:
-    """The median of the forms' seconds, which take turns so that what else the machine does hits all alike."""
-    works: dict[str, Callable[[], None]] = {
-        form: functools.partial(STEPS[form], *embeddings) for form in forms_on(arguments.device)
-    }
+def seconds_of(embeddings: Embeddings, turns: int) -> dict[str, list[float]]:
+    """The seconds of each form and limit, in each turn."""
+    works: dict[str, Callable[[], None]] = {form: functools.partial(STEPS[form], *embeddings) for form in forms()}
     works["limit of ours"] = functools.partial(products, *(each.detach() for each in embeddings))
     if "half" in works:
         works["limit of half"] = functools.partial(products, *(each.detach().half() for each in embeddings))
-    taken: dict[str, list[float]] = {form: [] for form in works}
-    for step in range(arguments.steps + 1):
-        for form, work in works.items():
-            spent = timed(work, arguments.device)
-            if step:  # the first is to warm up
-                taken[form].append(spent)
-    return {form: statistics.median(each) for form, each in taken.items()}
+    for work in works.values():
+        work()  # to warm up
+    timers = [functools.partial(seconds_to_the_end, work) for work in works.values()]
+    return dict(zip(works, in_turns(turns, *timers), strict=True))
 
 
-def timed(work: Callable[[], None], device: str) -> float:
-    """The seconds that ``work`` took, to its end on the device."""
-    wait(device)
-    start = time.perf_counter()
-    work()
-    wait(device)
-    return time.perf_counter() - start
+def seconds_to_the_end(work: Callable[[], None]) -> float:
+    """The seconds that ``work`` takes, to its end on the device."""
+
+    def whole() -> None:
+        work()
+        wait()
+
+    wait()
+    return timed(whole)
 
 
-def wait(device: str) -> None:
-    if device.startswith("cuda"):
+def wait() -> None:
+    if DEVICE == "cuda":
         torch.cuda.synchronize()
 
 
-def extra_memory(work: Callable[[], None], device: str) -> int:
+def extra_memory(work: Callable[[], None]) -> int:
     """By how many bytes the memory in use rises while ``work`` runs: the device's, or the process's resident set."""
-    if device.startswith("cuda"):
+    if DEVICE == "cuda":
         work()  # compiled, and with the libraries' workspaces there
         torch.cuda.synchronize()
         torch.cuda.reset_peak_memory_stats()
         before = torch.cuda.memory_allocated()
         work()
-        return torch.cuda.max_memory_allocated() - before
+        return max(1, torch.cuda.max_memory_allocated() - before)
     small = torch.randn(64, 64, requires_grad=True)
     torch.autograd.grad((small @ small).sum(), small)  # threads and libraries
     before = resident()
@@ -166,7 +161,7 @@ def extra_memory(work: Callable[[], None], device: str) -> int:
     work()
     done.set()
     watcher.join()
-    return max(highest) - before
+    return max(1, max(highest) - before)  # for a ratio
 
 
 def resident() -> int:

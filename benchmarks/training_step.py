@@ -11,7 +11,6 @@ pass with the optimizer, of one batch that lies on the device all along.
 import argparse
 import functools
 import io
-import os
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from benchmarks.table import print_table, row, timed, write_rows
+from benchmarks.rows import Row, cores, on_gpu, parser_of, report, timed
 from stages import architectures
 from stages.artifacts.weights import InputContract
 from stages.datasets import augmentations
@@ -40,7 +39,7 @@ EPOCH = 20 if GPU else 4
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = parser_of(__doc__)
     small: dict[str, Any] = {"student": "resnet18_x0.5", "size": 32, "batch_size": 64, "queue": 4096, "steps": 40}
     # A ResNet-18 in bfloat16 would wait for the images of a dozen cores.
     large: dict[str, Any] = {"student": "resnet50", "size": 224, "batch_size": 256, "queue": 128_000, "steps": 200}
@@ -50,10 +49,9 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int, help="images (default: %(default)s)")
     parser.add_argument("--queue", type=int, help="anchors (default: %(default)s)")
     parser.add_argument("--steps", type=int, help="of each (default: %(default)s)")
-    parser.add_argument("--workers", type=int, default=len(os.sched_getaffinity(0)) - 1, help="(default: %(default)s)")
+    parser.add_argument("--workers", type=int, default=cores() - 1, help="(default: %(default)s)")
     parser.add_argument("--bfloat16", action="store_true", help="as the option of the methods")
     parser.add_argument("--compile", action="store_true", help="as the option of the methods")
-    parser.add_argument("--json", type=Path, help="also write the rows here")
     arguments = parser.parse_args()
 
     device = torch.device("cuda" if GPU else "cpu")
@@ -69,11 +67,8 @@ def main() -> None:
         objective = objective_of(arguments, options, len(pack))
         ours = seconds_a_step(objective, pack, options, device, arguments)
         bare = bare_seconds(objective, options, device, arguments)
-    what = f"distillation step, {arguments.student}, {arguments.batch_size} x {arguments.size} px, s"
-    rows = [row(what, None, ours, limit=bare)]
-    print_table(rows)
-    if arguments.json:
-        write_rows(rows, arguments.json)
+    what = f"distillation step{on_gpu()}, {arguments.student}, {arguments.batch_size} x {arguments.size} px, s"
+    report([Row(what, ours, limit=bare)], arguments)
 
 
 def objective_of(arguments: argparse.Namespace, options: Options, images: int) -> CompRess1q:
@@ -85,8 +80,8 @@ def objective_of(arguments: argparse.Namespace, options: Options, images: int) -
 
 def seconds_a_step(
     objective: CompRess1q, pack: PackedImages, options: Options, device: torch.device, arguments: argparse.Namespace
-) -> float:
-    """Of the loop's own history; the first epoch is left out, for what starts with it."""
+) -> list[float]:
+    """Of the loop's own history, an epoch each; the first is left out, for what starts with it."""
     cache = torch.randn(len(pack), TEACHER_DIMENSION).half()
     augmentation = augmentations.named("crop-flip", arguments.size)
 
@@ -98,10 +93,12 @@ def seconds_a_step(
     batches = functools.partial(stream, pack, augmentation, options, views=1, seed=0, workers=arguments.workers)
     run = Run(options, 0, EPOCH, device, Checkpoint(pack.path.parent / "checkpoints", "benchmark"), 1e9)
     history = train(objective, run, batches, prepare, "distilling")
-    return float(np.median([arguments.batch_size / epoch["images_per_second"] for epoch in history[1:]]))
+    return [arguments.batch_size / epoch["images_per_second"] for epoch in history[1:]]
 
 
-def bare_seconds(objective: CompRess1q, options: Options, device: torch.device, arguments: argparse.Namespace) -> float:
+def bare_seconds(
+    objective: CompRess1q, options: Options, device: torch.device, arguments: argparse.Namespace
+) -> list[float]:
     """Of the student alone, whose embeddings are drawn to nothing."""
     student = objective.student.to(device).train()
     optimizer = torch.optim.SGD(student.parameters(), lr=1e-6, momentum=0.9, fused=GPU)
@@ -116,7 +113,7 @@ def bare_seconds(objective: CompRess1q, options: Options, device: torch.device, 
             torch.cuda.synchronize()
 
     steps(4)
-    return float(np.median([timed(lambda: steps(4))[1] / 4 for _ in range(options.epochs - 1)]))
+    return [timed(lambda: steps(4)) / 4 for _ in range(options.epochs - 1)]
 
 
 def photographs(folder: Path, count: int, side: int) -> PackedImages:
