@@ -5,10 +5,11 @@
         --weights weights.safetensors --heads heads.safetensors --history history.csv --checkpoints checkpoints/student
 
 With --teacher-embeddings the teacher has seen each image once, unaugmented; with --teacher-weights it sees the same
-augmented view as the student, at the cost of its forward pass. Methods that learn from the teacher's projections take
---teacher-heads with either of these, those that run its networks with its weights, and those that learn from the
-clusters of its embeddings --teacher-assignments. Killed or asked to terminate, it goes on from its last checkpoint when
-started again with the same arguments, and ends with the weights of an unbroken run.
+augmented view as the student, at the cost of its forward pass; with --teacher-views it has seen several views of each
+image (stages.embed --view), and the student sees these in turn, one an epoch. Methods that learn from the teacher's
+projections take --teacher-heads with any of these, those that run its networks with its weights, and those that learn
+from the clusters of its embeddings --teacher-assignments. Killed or asked to terminate, it goes on from its last
+checkpoint when started again with the same arguments, and ends with the weights of an unbroken run.
 """
 
 from collections.abc import Sequence
@@ -19,8 +20,8 @@ from stages.training.failure import first_to_fail
 from stages.training.flags import add_training_arguments
 
 TAKEN: dict[str, tuple[tuple[str, ...], ...]] = {
-    "embeddings": (("embeddings",), ("weights",)),
-    "projections": (("embeddings", "heads"), ("weights", "heads")),
+    "embeddings": (("embeddings",), ("views",), ("weights",)),
+    "projections": (("embeddings", "heads"), ("views", "heads"), ("weights", "heads")),
     "assignments": (("assignments",),),
     "networks": (("weights", "heads"),),
 }
@@ -32,6 +33,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     add_training_arguments(parser)
     either = parser.add_mutually_exclusive_group()
     either.add_argument("--teacher-embeddings", type=Path, help="the teacher's cache of the same train split")
+    either.add_argument(
+        "--teacher-views", type=Path, nargs="+", help="its caches of the augmentation's views 0, 1, ..."
+    )
     either.add_argument("--teacher-weights", type=Path, help="the teacher's weights, to embed every augmented view")
     either.add_argument("--teacher-assignments", type=Path, help="the clusters of the teacher's train embeddings")
     parser.add_argument(
@@ -45,7 +49,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         parser.error(f"{arguments.method} trains its teacher along: python -m stages.distill_online")
     if getattr(options, "teacher_head", False):
         kind = "projections"
-    names = ("embeddings", "weights", "assignments", "heads")
+    names = ("embeddings", "views", "weights", "assignments", "heads")
     files = {name: path for name in names if (path := getattr(arguments, f"teacher_{name}")) is not None}
     if set(files) not in map(set, TAKEN[kind]):
         ways = (" and ".join(f"--teacher-{name}" for name in way) for way in TAKEN[kind])
@@ -65,7 +69,8 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     pack = read_pack(arguments.train)
     augmentation = augmentations.named(arguments.augmentation, arguments.size)
-    teacher = teacher_from(kind, files, pack, arguments.size, options)
+    views = arguments.augmentation, arguments.teacher_views or ()
+    teacher = teacher_from(kind, files, pack, arguments.size, options, views)
     training = training_of(arguments, options, pack, teacher.identity)
 
     seed_here(arguments.seed)
@@ -80,7 +85,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         augmented = batch.augmented(augmentation, training.device)
         return dataclasses.replace(augmented, teacher=teacher(augmented))
 
-    history = train_encoder(arguments, objective, training, pack, augmentation, prepare)
+    history = train_encoder(arguments, objective, training, pack, augmentation, prepare, teacher.views)
 
     origin = {"way": "distill", "method": arguments.label or arguments.method, "teacher": teacher.card.name}
     write_encoder(arguments, student, objective.heads(), pack, history, origin)

@@ -7,6 +7,9 @@ Each image is seen in its evaluation view, without chance, at the encoder's own 
 are stored as float16, unless that would change the norm of any by over 1% (as for an untrained MobileNet-V2, whose
 embeddings are all but zero): then the split is embedded from its start again, and stored as float32.
 
+With --view N it is the N-th view, from 0 on, of those that a student can see as well (stages.distill --teacher-views):
+by an augmentation that draws image by image, such as crop-flip.
+
 Several jobs can share the work, each with ``--shard I N``: stages.join_embeddings makes one cache of what they write.
 Each shard is stored as float16 or float32 by its own vectors; the cache of both reads as float32.
 """
@@ -28,14 +31,15 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from stages.architectures import Encoder
-    from stages.datasets.augmentations import Augmentation
     from stages.datasets.packed import PackedImages
+    from stages.datasets.views import CenterViews, NumberedViews
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     parser = parser_of(__doc__)
     parser.add_argument("--weights", type=Path, required=True, help="the encoder's weights")
-    parser.add_argument("--augmentation", required=True, help="the dataset's; only its evaluation view is used")
+    parser.add_argument("--augmentation", required=True, help="the dataset's, of which the evaluation view is used")
+    parser.add_argument("--view", type=int, metavar="N", help="the augmentation's N-th view instead, from 0 on")
     parser.add_argument("--images", type=Path, nargs="+", required=True, help="the packed splits")
     parser.add_argument("--embeddings", type=Path, nargs="+", required=True, help="a file to write for each of them")
     parser.add_argument(
@@ -47,7 +51,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     if len(arguments.images) != len(arguments.embeddings):
         parser.error("--images and --embeddings need as many files as each other")
     at_least(1, batch_size=arguments.batch_size)
-    at_least(0, workers=arguments.workers)
+    at_least(0, workers=arguments.workers, view=arguments.view or 0)
 
     from stages import architectures
     from stages.artifacts.embeddings import writing_embeddings
@@ -55,13 +59,20 @@ def main(argv: Sequence[str] | None = None) -> None:
     from stages.artifacts.weights import digest_of
     from stages.datasets import augmentations
     from stages.datasets.packed import read_pack
+    from stages.datasets.views import CenterViews, NumberedViews
 
     encoder, card = architectures.read(arguments.weights)
     encoder.eval().requires_grad_(False).to(gpus.device())
-    augmentation = augmentations.named(arguments.augmentation, card.contract.size)
+    name, size = arguments.augmentation, card.contract.size
     weights = digest_of(arguments.weights)
 
+    def views_of(pack: "PackedImages") -> CenterViews | NumberedViews:
+        if arguments.view is not None:
+            return NumberedViews(pack, name, size, arguments.view)
+        return CenterViews(pack, augmentations.named(name, size), card.contract.interpolation)
+
     def write_split(pack: "PackedImages", rows: range, path: Path, dtype: str) -> None:
+        views = views_of(pack)
         with writing_embeddings(
             path,
             (len(rows), card.dimension),
@@ -73,7 +84,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             dataset=pack.name,
             split=pack.split,
             dataset_fingerprint=pack.fingerprint,
-            transform=f"{augmentation.transform} at {card.contract.size}, {card.contract.interpolation}",
+            transform=views.transform,
             skipped=pack.skipped,
             shard=arguments.shard,
         ) as write:
@@ -86,7 +97,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             # A batch is checked and written while the next is computed; one that could not be stops the split.
             with ThreadPoolExecutor(max_workers=1) as writer:
                 start, kept = 0, writer.submit(lambda: None)
-                for embeddings in embedded(encoder, pack, rows, augmentation, arguments.batch_size, arguments.workers):
+                for embeddings in embedded(encoder, views, rows, arguments.batch_size, arguments.workers):
                     kept.result()
                     kept = writer.submit(keep, start, embeddings)
                     start += len(embeddings)
@@ -117,18 +128,16 @@ def fits_float16(embeddings: "NDArray[np.float32]") -> bool:
 
 
 def embedded(
-    encoder: "Encoder", pack: "PackedImages", rows: range, augmentation: "Augmentation", batch_size: int, workers: int
+    encoder: "Encoder", views: "CenterViews | NumberedViews", rows: range, batch_size: int, workers: int
 ) -> Iterator["NDArray[np.float32]"]:
     """Yield the embeddings [B, D] of the images ``rows`` of the split, batch by batch, in its order."""
     import torch
 
-    from stages.datasets.views import center_views
+    from stages.datasets.views import in_batches
 
-    title = f"embedding {pack.name}-{pack.split}"
+    title = f"embedding {views.pack.name}-{views.pack.split}"
     with torch.inference_mode():
-        for images in center_views(
-            pack, augmentation, encoder, rows=rows, batch_size=batch_size, workers=workers, title=title
-        ):
+        for images in in_batches(views, encoder, rows=rows, batch_size=batch_size, workers=workers, title=title):
             yield encoder(images).float().cpu().numpy()
 
 

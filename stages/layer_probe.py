@@ -122,15 +122,15 @@ def predictions(
     """The class [N] that each layer's classifier gives each image, in its evaluation view."""
     import torch
 
-    from stages.datasets.views import center_views
+    from stages.datasets.views import CenterViews, in_batches
 
+    encoder = probes.layers.encoder
+    views = CenterViews(pack, augmentation, encoder.contract.interpolation)
     title = f"classifying {pack.name}-{pack.split}"
     probes.eval()
     found = []
     with torch.inference_mode():
-        for images in center_views(
-            pack, augmentation, probes.layers.encoder, batch_size=batch_size, workers=workers, title=title
-        ):
+        for images in in_batches(views, encoder, batch_size=batch_size, workers=workers, title=title):
             logits = probes.logits(images)
             found.append(torch.stack([layer.argmax(dim=1) for layer in logits]).cpu())
     return dict(zip(probes.layers.names, torch.cat(found, dim=1).numpy(), strict=True))

@@ -101,7 +101,7 @@ class Project:
         )
 
     def would_run(self, *arguments: str) -> set[str]:
-        """The jobs of a dry run, as ``rule`` and its encoder, evaluation or shard if it has one; without ``all``."""
+        """The jobs of a dry run, as ``rule`` and what it is of: encoder, evaluation, shard, view; without ``all``."""
         done = self.snakemake("--dry-run", *arguments)
         assert done.returncode == 0, done.stdout
         blocks = re.findall(r"^(?:local)?rule (\w+):\n((?: {4}.*\n)*)", done.stdout, flags=re.MULTILINE)
@@ -111,7 +111,7 @@ class Project:
 def _wildcards(body: str) -> list[str]:
     found = re.search(r"wildcards: (.*)", body)
     values = dict(pair.split("=") for pair in found[1].split(", ")) if found else {}
-    return [values[name] for name in ("encoder", "evaluation", "shard") if name in values]
+    return [values[name] for name in ("encoder", "evaluation", "shard", "view") if name in values]
 
 
 def write_numerals(folder: Path, train: int = 40, val: int = 10) -> None:

@@ -603,6 +603,35 @@ def test_a_live_teacher_has_no_clusters() -> None:
         Experiment(edited("cluster_pictures", [], config))
 
 
+def viewing(**changed: object) -> dict[str, Any]:
+    """The config with a cached teacher that embeds three views of each image for the first group's students."""
+    group = {**CONFIG["students"][0], "teacher_views": 3, "augmentation": "crop-flip", **changed}
+    return {**CONFIG, "students": [group], "cluster_pictures": []}
+
+
+def test_a_teachers_views_are_shared_by_its_students() -> None:
+    experiment = Experiment(viewing())
+    files = {tuple(experiment.student(name).view_files) for name in experiment.students}
+    dataset = CONFIG["students"][0]["dataset"]
+    assert files == {tuple(f"results/views/teacher/{dataset}-crop-flip/{number}.h5" for number in range(3))}
+    plain = Experiment(CONFIG)
+    assert not any(plain.student(name).view_files for name in plain.students)
+
+
+@pytest.mark.parametrize(
+    ("changed", "says"),
+    [
+        ({"teacher": "live"}, "compress-1q learns from its teacher's weights here; views are of a cached teacher"),
+        ({"methods": ["cluster-classification"], "options": {}}, "learns from its teacher's assignments here"),
+        ({"augmentation": "moco-v2"}, "moco-v2 draws on whole batches, so no view .* does not: crop-flip"),
+        ({"teacher_views": 0}, r"teacher_views: .* minimum"),
+    ],
+)
+def test_views_that_no_teacher_can_have_are_refused(changed: dict[str, object], says: str) -> None:
+    with pytest.raises(ConfigError, match=says):
+        Experiment(viewing(**{"methods": ["compress-1q"], **changed}))
+
+
 @pytest.mark.parametrize("case", REFUSALS)
 def test_a_wrong_config_is_refused_in_one_line(case: str) -> None:
     path, value, words = REFUSALS[case]

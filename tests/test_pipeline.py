@@ -168,6 +168,11 @@ def live_teacher(project: Project) -> None:
     project.write_config({**TINY, "students": [{**TINY["students"][0], "teacher": "live"}]})
 
 
+def teachers_views(project: Project, views: int = 2) -> None:
+    group = {**TINY["students"][0], "teacher_views": views, "augmentation": "crop-flip"}
+    project.write_config({**TINY, "students": [group]})
+
+
 def evaluation(name: str, **options: object) -> Callable[[Project], None]:
     """The edit of one evaluation's options."""
 
@@ -237,6 +242,10 @@ EDITS: dict[str, tuple[Callable[[Project], None], set[str]]] = {
     "the temperature of one method": (temperature, distilled_again(STUDENTS[0])),
     "a default, spelled out": (spelled_out_default, set()),
     "the teacher live": (live_teacher, distilled_again(*STUDENTS)),
+    "views of the teacher": (
+        teachers_views,
+        distilled_again(*STUDENTS) | {"embed_view teacher 0", "embed_view teacher 1"},
+    ),
     "another student": (
         another_student,
         distilled_again("teacher--resnet18_x0.125--regression-bn--seed0"),
@@ -274,6 +283,19 @@ def test_an_edit_reruns_exactly_what_it_touched(finished: Project, tmp_path: Pat
     change, expected = EDITS[edit]
     change(project)
     assert project.would_run() == expected
+
+
+def test_one_more_view_is_embedded_beside_those_that_are_there(finished: Project, tmp_path: Path) -> None:
+    project = finished.copy(tmp_path / "project")
+    teachers_views(project, 1)
+    student = STUDENTS[0]
+    done = project.snakemake(f"results/encoders/{student}/weights.safetensors")
+    assert done.returncode == 0, done.stdout
+    assert len(list(csv.DictReader((project.path / f"results/encoders/{student}/history.csv").open()))) == 3
+    teachers_views(project, 3)
+    assert project.would_run() == distilled_again(*STUDENTS) | {"embed_view teacher 1", "embed_view teacher 2"}
+    project.replace("stages/datasets/augmentations/crop_flip.py", "torch.rand(()) < 0.5", "torch.rand(()) <= 0.5")
+    assert project.would_run() == distilled_again(*STUDENTS) | {f"embed_view teacher {number}" for number in range(3)}
 
 
 def test_containers_on_or_off_rerun_nothing(finished: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

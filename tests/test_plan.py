@@ -76,6 +76,18 @@ def test_the_work_of_a_cached_teacher_is_its_embedding() -> None:
     assert set(work) == {("distill", student), ("embed", "public/imagenet"), ("embed", f"{student}/imagenet")}
 
 
+def test_the_work_of_a_teachers_views_is_theirs_alone() -> None:
+    config = copy.deepcopy(CONFIG)
+    config["students"][0]["teacher_views"] = 4
+    work = {(job.rule, job.name): job.work for job in plan.jobs(Experiment(config)) if job.rule.startswith("embed_")}
+    one = pytest.approx(1_281_167 * 4.089e9)
+    assert work == {("embed_view", f"public/imagenet-crop-flip/{number}"): one for number in range(4)}
+    # Its plain embeddings are for its own evaluation.
+    assert ("embed", "public/imagenet") in {(job.rule, job.name) for job in plan.jobs(Experiment(config))}
+    config["evaluations"]["knn"] = {"encoders": ["*--*"]}
+    assert ("embed", "public/imagenet") not in {(job.rule, job.name) for job in plan.jobs(Experiment(config))}
+
+
 def test_a_live_teacher_runs_with_its_student() -> None:
     config = copy.deepcopy(CONFIG)
     config["students"][0]["teacher"] = "live"

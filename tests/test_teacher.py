@@ -217,7 +217,8 @@ def test_one_of_the_two_teachers_has_to_be_given(
 ) -> None:
     options = {"method": "compress-1q", "train": small_splits[0]}
     both = {"teacher_embeddings": teacher_cache, "teacher_weights": odd_teacher}
-    for given, complaint in (({}, "by --teacher-embeddings or --teacher-weights"), (both, "not allowed with")):
+    ways = "by --teacher-embeddings or --teacher-views or --teacher-weights"
+    for given, complaint in (({}, ways), (both, "not allowed with")):
         with pytest.raises(SystemExit):
             distill.main(Training(tmp_path, "distill", {**options, **given}).argv)
         assert complaint in capsys.readouterr().err

@@ -33,7 +33,7 @@ logger = logging.getLogger("stages")
 FILES = ("weights", "heads", "history")
 
 NAMES = {"name", "label", "teacher_name"}
-READ = {"train", "val", "teacher_embeddings", "teacher_assignments"}
+READ = {"train", "val", "teacher_embeddings", "teacher_views", "teacher_assignments"}
 WRITTEN = {*FILES, *(f"teacher_{file}" for file in FILES), "metrics"}
 HOW = {"checkpoints", "checkpoint_seconds", "workers"}
 """Arguments under which a run may go on though they be others: what is read counts by its digest, wherever it lies."""
@@ -92,14 +92,23 @@ def train_encoder(
     pack: PackedImages,
     augmentation: Augmentation,
     prepare: Callable[[Batch], Batch] | None = None,
+    fixed_views: int = 0,
 ) -> list[dict[str, float]]:
     """Train ``objective`` on augmented images of ``pack`` as the arguments say; returns the history.
 
     Args:
         prepare: what `train` takes, of a method that needs more of a batch than its augmented views.
+        fixed_views: as for `stream`.
     """
     batches = functools.partial(
-        stream, pack, augmentation, run.recipe, views=objective.views, seed=arguments.seed, workers=arguments.workers
+        stream,
+        pack,
+        augmentation,
+        run.recipe,
+        views=objective.views,
+        seed=arguments.seed,
+        workers=arguments.workers,
+        fixed_views=fixed_views,
     )
     augmented = functools.partial(Batch.augmented, augmentation=augmentation, device=run.device)
     return train(objective, run, batches, prepare or augmented, title=arguments.name)

@@ -15,7 +15,7 @@ from stages.command_line import leave_termination_to_the_run
 from stages.datasets.augmentations import Augmentation, to_float
 from stages.datasets.packed import PackedImages
 from stages.errors import UserError
-from stages.training.position import permutation, seed_cpu_here
+from stages.training.position import permutation, seed_cpu_here, view_position
 from stages.training.recipe import Recipe
 
 CACHE_BYTES = 256 * 2**20
@@ -35,10 +35,12 @@ class Batch:
     indices: Tensor
     labels: Tensor
     teacher: Tensor | None = None
+    epoch: int = 0
 
     def pin_memory(self) -> "Batch":
         """The batch in page-locked memory, which the loader asks for where there is a GPU."""
-        return Batch(tuple(view.pin_memory() for view in self.views), self.indices, self.labels.pin_memory())
+        views = tuple(view.pin_memory() for view in self.views)
+        return dataclasses.replace(self, views=views, labels=self.labels.pin_memory())
 
     def to(self, device: torch.device) -> "Batch":
         """The batch with its views and labels on ``device``."""
@@ -47,25 +49,25 @@ class Batch:
 
     def augmented(self, augmentation: Augmentation, device: torch.device) -> "Batch":
         """The batch on ``device``, with the batch part of the augmentation done, independently for each view."""
-        views = (view.to(device, non_blocking=True) for view in self.views)
-        return Batch(
-            views=tuple(augmentation.batch(to_float(view), number) for number, view in enumerate(views)),
-            indices=self.indices,
-            labels=self.labels.to(device, non_blocking=True),
-        )
+        there = self.to(device)
+        views = tuple(augmentation.batch(to_float(view), number) for number, view in enumerate(there.views))
+        return dataclasses.replace(there, views=views)
 
 
 Crops = tuple[Tensor, ...]
 
-Samples = tuple[list[Crops], list[int], np.ndarray]
-"""Crops of this process's part of a batch; of the whole batch, the images' places in the split and their labels."""
+Samples = tuple[list[Crops], list[int], np.ndarray, int]
+"""Crops of this process's part of a batch; of the whole batch, the images' places in the split, labels and epoch."""
 
 
 class _Samples(Dataset[Samples]):
     """Batches by (epoch, image) positions. Small datasets without random crops are decoded once and kept."""
 
-    def __init__(self, pack: PackedImages, augmentation: Augmentation, views: int, seed: int) -> None:
+    def __init__(
+        self, pack: PackedImages, augmentation: Augmentation, views: int, seed: int, fixed_views: int = 0
+    ) -> None:
         self.pack, self.augmentation, self.views, self.seed = pack, augmentation, views, seed
+        self.fixed_views = fixed_views
         crop_bytes = 3 * augmentation.size**2
         self.keep = not augmentation.sample_is_random and len(pack) * crop_bytes <= CACHE_BYTES
         self.kept: dict[int, Crops] = {}
@@ -74,14 +76,15 @@ class _Samples(Dataset[Samples]):
     def __getitems__(self, positions: list[tuple[int, int]]) -> Samples:
         own = positions[processes.part(len(positions), self.rank, self.count)]
         indices = [index for _, index in positions]
-        return [self._crops(*position) for position in own], indices, self.pack.labels[indices]
+        return [self._crops(*position) for position in own], indices, self.pack.labels[indices], positions[0][0]
 
     def _crops(self, epoch: int, index: int) -> Crops:
         if index in self.kept:
             return self.kept[index]
         image = self.pack.image(index)
         if self.augmentation.sample_is_random:
-            seed_cpu_here(self.seed, epoch, index)
+            fixed = self.fixed_views
+            seed_cpu_here(*(view_position(epoch % fixed, index) if fixed else (self.seed, epoch, index)))
         crops = tuple(self.augmentation.sample(image, view) for view in range(self.views))
         if self.keep:
             self.kept[index] = crops
@@ -131,6 +134,7 @@ def stream(
     seed: int,
     workers: int,
     rows: Sequence[int] | None = None,
+    fixed_views: int = 0,
 ) -> Iterator[Batch]:
     """All batches from the step ``first`` to the end of training, read by ``workers`` processes ahead of time.
 
@@ -138,8 +142,9 @@ def stream(
 
     Args:
         rows: the images to train on, by default all.
+        fixed_views: how many views that are the same in every run to show, one an epoch in turn; 0: new ones.
     """
-    samples = _Samples(pack, augmentation, views, seed)
+    samples = _Samples(pack, augmentation, views, seed, fixed_views)
     chosen = range(len(pack)) if rows is None else rows
     yield from reading(samples, _collate, chosen, recipe, seed=seed, workers=workers, first=first)
 
@@ -166,6 +171,6 @@ def reading(
 
 
 def _collate(samples: Samples) -> Batch:
-    crops, indices, labels = samples
+    crops, indices, labels, epoch = samples
     views = tuple(torch.stack(view) for view in zip(*crops, strict=True))
-    return Batch(views=views, indices=torch.tensor(indices), labels=torch.from_numpy(labels))
+    return Batch(views=views, indices=torch.tensor(indices), labels=torch.from_numpy(labels), epoch=epoch)

@@ -27,6 +27,11 @@ def seed_cpu_here(*position: int) -> None:
     torch.default_generator.manual_seed(seed_of(*position))
 
 
+def view_position(number: int, image: int) -> tuple[int, int, int]:
+    """The position of a view of an image that is the same in every run: the seeds of these are from 0 on."""
+    return -1, number, image
+
+
 def permutation(length: int, *position: int) -> list[int]:
     """A random order of ``range(length)`` that belongs to this position."""
     order: list[int] = torch.randperm(length, generator=torch.Generator().manual_seed(seed_of(*position))).tolist()

@@ -1,6 +1,6 @@
 """The frozen teacher: by its embeddings, cached or live, projections, clusters of embeddings, or networks."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -13,6 +13,7 @@ from stages.artifacts.embeddings import Embeddings, read_embeddings
 from stages.artifacts.heads import Owner, heads_of, load_heads
 from stages.artifacts.weights import EncoderCard, digest_of, load_weights
 from stages.datasets.packed import PackedImages
+from stages.datasets.views import numbered_transform
 from stages.errors import UserError
 from stages.training.acceleration import accelerate
 from stages.training.batches import Batch
@@ -30,6 +31,8 @@ class Teacher(Protocol):
     dimension: int
     clusters: int
     networks: Networks | None
+    views: int
+    """How many views of each image it knows, which the student is to see in turn; 0: whatever it sees."""
     identity: str
     """What its embeddings depend on: its weights and, of cached ones, how they were made."""
 
@@ -43,6 +46,7 @@ class CachedTeacher:
 
     clusters = 0
     networks: Networks | None = None
+    views = 0
 
     def __init__(self, cache: Embeddings, pack: PackedImages) -> None:
         if cache.dataset_fingerprint != pack.fingerprint or cache.split != pack.split:
@@ -63,11 +67,44 @@ class CachedTeacher:
         return rows.to(self.device, torch.float32, non_blocking=True)
 
 
+class ViewedTeacher:
+    """Looks a batch up in the cache of the view that the student sees of its images in this epoch: they take turns.
+
+    The caches are of the augmentation called ``name``, in the order of their numbers, from 0 on.
+    """
+
+    clusters = 0
+    networks: Networks | None = None
+
+    def __init__(self, paths: Sequence[Path], pack: PackedImages, name: str) -> None:
+        caches = [read_embeddings(path) for path in paths]
+        for number, cache in enumerate(caches):
+            expected = numbered_transform(name, cache.card.contract.size, number)
+            if cache.transform != expected or cache.weights != caches[0].weights:
+                raise UserError(
+                    f"{cache.path}: {cache.transform} by {cache.card.name} ({cache.weights[:12]}); expected {expected} "
+                    f"by {caches[0].card.name} ({caches[0].weights[:12]}): embed it with --view {number}"
+                )
+        self.teachers = [CachedTeacher(cache, pack) for cache in caches]
+        first = self.teachers[0]
+        self.card, self.dimension, self.owner, self.path = first.card, first.dimension, first.owner, first.path
+        self.views = len(caches)
+        self.identity = " ".join(teacher.identity for teacher in self.teachers)
+
+    def to(self, device: torch.device) -> None:
+        for teacher in self.teachers:
+            teacher.to(device)
+
+    def __call__(self, batch: Batch) -> Tensor:
+        return self.teachers[batch.epoch % self.views](batch)
+
+
 class LiveTeacher:
     """Embeds the very view that the student sees, under the teacher's own normalisation and in evaluation mode."""
 
     clusters = 0
     networks: Networks | None = None
+    views = 0
 
     def __init__(self, weights: Path, size: int, recipe: TrainingRecipe) -> None:
         state, self.card = _of_size(weights, size)
@@ -93,8 +130,8 @@ class ProjectedTeacher:
     clusters = 0
     networks: Networks | None = None
 
-    def __init__(self, teacher: CachedTeacher | LiveTeacher, heads: Path) -> None:
-        self.teacher, self.card = teacher, teacher.card
+    def __init__(self, teacher: CachedTeacher | ViewedTeacher | LiveTeacher, heads: Path) -> None:
+        self.teacher, self.card, self.views = teacher, teacher.card, teacher.views
         tensors = heads_of(teacher.owner, heads, teacher.path)
         self.projector = projector_from(teacher.card, tensors, str(heads)).eval().requires_grad_(False)
         self.dimension = self.projector.dimension
@@ -114,6 +151,7 @@ class ClusteredTeacher:
     """Looks up which cluster of the teacher's embeddings each image of a batch is in, by the first k-means run."""
 
     networks: Networks | None = None
+    views = 0
 
     def __init__(self, path: Path, found: Assignments, pack: PackedImages) -> None:
         if found.dataset_fingerprint != pack.fingerprint or found.train.shape[1] != len(pack):
@@ -137,6 +175,7 @@ class NetworksTeacher:
     """Hands over the networks that it was trained with: they move and run with the method that takes them."""
 
     clusters = 0
+    views = 0
 
     def __init__(self, weights: Path, heads: Path, size: int) -> None:
         state, self.card = _of_size(weights, size)
@@ -163,22 +202,30 @@ def _of_size(weights: Path, size: int) -> tuple[dict[str, Tensor], EncoderCard]:
 
 
 def teacher_from(
-    kind: str, files: Mapping[str, Path], pack: PackedImages, size: int, recipe: TrainingRecipe
+    kind: str,
+    files: Mapping[str, Path],
+    pack: PackedImages,
+    size: int,
+    recipe: TrainingRecipe,
+    views: tuple[str, Sequence[Path]] = ("", ()),
 ) -> Teacher:
     """The teacher, for students that see ``size`` pixels and train by the ``recipe``.
 
     Args:
         kind: what a student learns from: embeddings, projections, assignments or networks.
         files: those that it takes, by the names embeddings, weights, assignments and heads.
+        views: in the place of ``embeddings``, the name of the augmentation and the caches of its views.
     """
     if kind == "assignments":
         return ClusteredTeacher(files["assignments"], read_assignments(files["assignments"]), pack)
     if kind == "networks":
         return NetworksTeacher(files["weights"], files["heads"], size)
-    cached = "embeddings" in files
-    teacher = (
-        CachedTeacher(read_embeddings(files["embeddings"]), pack)
-        if cached
-        else LiveTeacher(files["weights"], size, recipe)
-    )
+    augmentation, caches = views
+    teacher: CachedTeacher | ViewedTeacher | LiveTeacher
+    if caches:
+        teacher = ViewedTeacher(caches, pack, augmentation)
+    elif "embeddings" in files:
+        teacher = CachedTeacher(read_embeddings(files["embeddings"]), pack)
+    else:
+        teacher = LiveTeacher(files["weights"], size, recipe)
     return ProjectedTeacher(teacher, files["heads"]) if kind == "projections" else teacher

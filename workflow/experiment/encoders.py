@@ -55,12 +55,20 @@ class Student(Trained):
 
     ``learns_from`` is what it needs of its teacher: cached ``embeddings``, the ``weights`` of a live one,
     ``assignments``, the clusters of its embeddings, the ``networks`` that it was trained with, or nothing that is there
-    before: the teacher is trained ``online``, along with it.
+    before: the teacher is trained ``online``, along with it. Cached embeddings are of so many ``teacher_views`` of each
+    image or, with 0, of the plain one.
     """
 
     teacher: str
     learns_from: str
     label: str
+    teacher_views: int
+
+    @property
+    def view_files(self) -> list[str]:
+        """The caches of the views that its teacher embeds, in their order."""
+        folder = f"results/views/{self.teacher}/{self.dataset}-{self.augmentation}"
+        return [f"{folder}/{number}.h5" for number in range(self.teacher_views)]
 
     @property
     def heads(self) -> str:

@@ -176,6 +176,10 @@ def jobs(experiment: Experiment) -> Iterator[Job]:
         output = Path(f"results/embeddings/{encoder_name}/{name}-val.h5")
         forward = _forward(experiment, encoder_name, name)
         yield Job("embed", f"{encoder_name}/{name}", output, experiment.datasets[name], forward, forward or 0)
+    for path, student in _viewed(experiment).items():
+        name = str(path.relative_to("results/views").with_suffix(""))
+        forward = _forward(experiment, student.teacher, student.dataset)
+        yield Job("embed_view", name, path, experiment.datasets[student.dataset], forward)
     for m in experiment.measurements:
         rule, passes, val = _probe(experiment.evaluations[m.evaluation])
         if rule:
@@ -227,8 +231,14 @@ def _embedded(experiment: Experiment) -> Iterator[tuple[str, str]]:
         yield name, experiment.encoders[name].dataset
     for name in experiment.students:
         student = experiment.student(name)
-        if student.learns_from in ("embeddings", "assignments"):
+        if student.learns_from in ("embeddings", "assignments") and not student.teacher_views:
             yield student.teacher, student.dataset
+
+
+def _viewed(experiment: Experiment) -> dict[Path, Student]:
+    """What teachers embed of views of images, by the file, with one of the students that learn from it."""
+    students = map(experiment.student, experiment.students)
+    return {Path(path): student for student in students for path in student.view_files}
 
 
 def _forward(experiment: Experiment, encoder: str, dataset: str) -> float | None:

@@ -64,15 +64,20 @@ def _students_of(
             teacher_name = f"{name}{TEACHER_SUFFIX}"
             yield OnlineTeacher(teacher_name, name, method, teacher, dataset.name, options)
             teacher = teacher_name
+        learns_from = _learns_from(where, module, label, group.get("teacher"))
+        augmentation = augmentation_of(where, group, dataset)
+        if "teacher_views" in group:
+            _require_views(where, label, learns_from, augmentation)
         yield Student(
             name=name,
             teacher=teacher,
-            learns_from=_learns_from(where, module, label, group.get("teacher")),
+            learns_from=learns_from,
             label=label,
+            teacher_views=group.get("teacher_views", 0),
             method=method,
             architecture=architecture,
             dataset=dataset.name,
-            augmentation=augmentation_of(where, group, dataset),
+            augmentation=augmentation,
             normalisation=group.get("normalisation", "imagenet"),
             seed=seed,
             options=options,
@@ -130,6 +135,26 @@ def _learns_from(where: str, module: str, label: str, asked: str | None) -> str:
             f"{where}.teacher: {label} learns from the teacher's {needed}, which are {only}; expected {only}"
         )
     return needed
+
+
+def _require_views(where: str, label: str, learns_from: str, augmentation: str) -> None:
+    """Refuse views of a teacher that is not cached, or by an augmentation that shows none twice."""
+    if learns_from != "embeddings":
+        raise ConfigError(
+            f"{where}.teacher_views: {label} learns from its teacher's {learns_from} here; views are of a cached "
+            "teacher, for a method that learns from embeddings; take it out"
+        )
+    package = "stages.datasets.augmentations"
+    known = [name for name in source.plugins(package) if _is_repeatable(source.plugin_module(package, name))]
+    if augmentation not in known:
+        raise ConfigError(
+            f"{where}.teacher_views: {augmentation} draws on whole batches, so no view of an image can be had again; "
+            f"expected an augmentation that does not: {', '.join(known)}"
+        )
+
+
+def _is_repeatable(augmentation: str) -> bool:
+    return bool(source.literal(augmentation, "REPEATABLE", False))
 
 
 def _all_names_of(group: Mapping[str, Any], methods: Methods) -> Iterable[str]:

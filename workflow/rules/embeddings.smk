@@ -46,6 +46,36 @@ use rule embed as embed_shard with:
         shard="--shard {shard} {shards}",
 
 
+rule embed_view:
+    input:
+        weights=tracked("results/encoders/{encoder}/weights.safetensors"),
+        train=tracked("results/datasets/{dataset}/train.h5"),
+    output:
+        train=with_digest("results/views/{encoder}/{dataset}-{augmentation}/{view}.h5"),
+    log:
+        "logs/embed_view/{encoder}/{dataset}-{augmentation}/{view}.log",
+    benchmark:
+        "results/benchmarks/embed_view/{encoder}/{dataset}-{augmentation}/{view}.tsv"
+    wildcard_constraints:
+        view=r"\d+",
+    container:
+        get_container("torch")
+    resources:
+        gpu=1,
+        mem_mb=scaled(16000),
+        runtime=scaled(240),
+        cpus_per_task=get_cores("embed_view"),
+    params:
+        code=lambda wildcards: get_backbone_code(wildcards, "embed", wildcards.augmentation),
+        image=get_image("torch"),
+    shell:
+        "OMP_NUM_THREADS={threads} python -m stages.lease {resources.gpu}"
+        " python -m stages.embed --weights {input.weights[0]}"
+        " --augmentation {wildcards.augmentation} --view {wildcards.view}"
+        " --workers $(({resources.cpus_per_task} - 1))"
+        " --images {input.train[0]} --embeddings {output.train[0]} > {log} 2>&1"
+
+
 rule join_embeddings:
     input:
         unpack(get_shards),

@@ -97,20 +97,23 @@ def get_training_input(wildcards):
     encoder = get_encoder(wildcards)
     files = {"train": get_pack(encoder.dataset, "train")}
     if wildcards.encoder in experiment.distilled:
-        files["teacher"] = [file for path in get_teacher_files(encoder).values() for file in tracked(path)]
+        of_teacher = get_teacher_files(encoder).values()
+        files["teacher"] = [file for paths in of_teacher for path in paths for file in tracked(path)]
     return files
 
 
 def get_teacher_files(student):
-    """What a student learns from of its teacher, by the flag that takes it."""
+    """The files that a student learns from of its teacher, by the flag that takes them."""
     folder = f"results/encoders/{student.teacher}"
-    heads = {"teacher_heads": f"{folder}/heads.safetensors"} if student.heads else {}
+    heads = {"teacher_heads": [f"{folder}/heads.safetensors"]} if student.heads else {}
     if student.learns_from in ("weights", "networks"):
-        return {"teacher_weights": f"{folder}/weights.safetensors", **heads}
+        return {"teacher_weights": [f"{folder}/weights.safetensors"], **heads}
     if student.learns_from == "assignments":
         clusters = f"{student.dataset}-k{student.options['clusters']}"
-        return {"teacher_assignments": f"results/clusters/{student.teacher}/{clusters}.h5"}
-    return {"teacher_embeddings": f"results/embeddings/{student.teacher}/{student.dataset}-train.h5", **heads}
+        return {"teacher_assignments": [f"results/clusters/{student.teacher}/{clusters}.h5"]}
+    if student.teacher_views:
+        return {"teacher_views": student.view_files, **heads}
+    return {"teacher_embeddings": [f"results/embeddings/{student.teacher}/{student.dataset}-train.h5"], **heads}
 
 
 def get_teacher_flags(wildcards):
@@ -168,11 +171,11 @@ def get_augmentation(wildcards):
     return experiment.datasets[wildcards.dataset].augmentation
 
 
-def get_backbone_code(wildcards, stage):
+def get_backbone_code(wildcards, stage, augmentation=None):
     """The fingerprint of a stage that runs an encoder on a dataset's images, and of what it builds for that."""
     return source.fingerprint(
         f"stages.{stage}",
-        get_augmentation_module(get_augmentation(wildcards)),
+        get_augmentation_module(augmentation or get_augmentation(wildcards)),
         get_architecture_module(get_encoder(wildcards).architecture),
     )
 

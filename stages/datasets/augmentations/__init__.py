@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from stages import plugins
-from stages.errors import at_least
+from stages.errors import UserError, at_least
 
 
 class Augmentation:
@@ -43,6 +43,15 @@ class Augmentation:
 def to_float(images: Tensor) -> Tensor:
     """uint8 0..255 to float32 0..1."""
     return images.to(torch.float32) / 255
+
+
+def require_repeatable(name: str) -> None:
+    """Refuse an augmentation that draws on whole batches: only without can a view of an image be had again.
+
+    Its module's ``REPEATABLE`` says so.
+    """
+    if not getattr(plugins.module(__name__, "augmentation", name), "REPEATABLE", False):
+        raise UserError(f"{name} draws on whole batches, so no view of an image can be had again; expected crop-flip")
 
 
 def named(name: str, size: int) -> Augmentation:

@@ -7,6 +7,9 @@ from torchvision.transforms.v2 import functional as F
 
 from stages.datasets.augmentations import Augmentation
 
+REPEATABLE = True
+"""It draws nothing on whole batches, so that a view of an image can be had again, by its seed."""
+
 
 class CropFlip(Augmentation):
     """Crops of 8 to 100% of the area, flips with probability 1/2; evaluated on the centre of a 256/224 larger image."""
