@@ -26,6 +26,7 @@ ON_CPU = (
     "kmeans",
     "cluster_alignment",
     "linear_probe",
+    "memory",
     "start_up",
 )
 ON_GPU = ("similarity_loss", "training_step", "embedding", "knn", "kmeans", "linear_probe")

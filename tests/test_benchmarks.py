@@ -20,6 +20,7 @@ SMALL = {
     "kmeans": ["--images", "200", "--dimension", "16", "--clusters", "5", "--turns", "1"],
     "cluster_alignment": ["--images", "200", "--val-images", "20", "--clusters", "5", "--classes", "5"],
     "linear_probe": ["--images", "600", "--val-images", "20", "--dimension", "16", "--heads", "2", "--turns", "2"],
+    "memory": ["--images", "300", "--dimension", "16", "--workers", "1", "--seconds", "12"],
     "start_up": ["--configfile", "config.yaml", "--turns", "1"],
 }
 
