@@ -9,7 +9,9 @@ from stages.artifacts.embeddings import Embeddings, read_embeddings, writing_emb
 from stages.artifacts.weights import EncoderCard, InputContract
 
 
-def random_cache(path: Path, split: str, images: int, dimension: int, classes: int) -> Embeddings:
+def random_cache(
+    path: Path, split: str, images: int, dimension: int, classes: int, fingerprint: str = "none"
+) -> Embeddings:
     """A float16 cache of normal vectors and uniform labels, written and opened."""
     random = np.random.default_rng(images)
     facts: dict[str, Any] = {
@@ -19,7 +21,7 @@ def random_cache(path: Path, split: str, images: int, dimension: int, classes: i
         "weights": "none",
         "dataset": "random",
         "split": split,
-        "dataset_fingerprint": "none",
+        "dataset_fingerprint": fingerprint,
         "transform": "none",
     }
     with writing_embeddings(path, (images, dimension), "float16", **facts) as write:

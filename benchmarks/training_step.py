@@ -9,6 +9,7 @@ pass with the optimizer, of one batch that lies on the device all along.
 """
 
 import argparse
+import dataclasses
 import functools
 import io
 import tempfile
@@ -19,6 +20,7 @@ import numpy as np
 import torch
 from PIL import Image
 
+from benchmarks.caches import random_cache
 from benchmarks.rows import Row, cores, on_gpu, parser_of, report, timed
 from stages import architectures
 from stages.artifacts.weights import InputContract
@@ -31,6 +33,7 @@ from stages.training.acceleration import accelerate
 from stages.training.batches import Batch, stream
 from stages.training.checkpoint import Checkpoint
 from stages.training.loop import Run, train
+from stages.training.teacher import CachedTeacher
 
 TEACHER_DIMENSION = 2048
 GPU = torch.cuda.is_available()
@@ -82,13 +85,13 @@ def seconds_a_step(
     objective: CompRess1q, pack: PackedImages, options: Options, device: torch.device, arguments: argparse.Namespace
 ) -> list[float]:
     """Of the loop's own history, an epoch each; the first is left out, for what starts with it."""
-    cache = torch.randn(len(pack), TEACHER_DIMENSION).half()
+    cache = random_cache(pack.path.parent / "teacher.h5", "train", len(pack), TEACHER_DIMENSION, 1, pack.fingerprint)
+    teacher = CachedTeacher(cache, pack)
+    teacher.to(device)
     augmentation = augmentations.named("crop-flip", arguments.size)
 
     def prepare(batch: Batch) -> Batch:
-        augmented = batch.augmented(augmentation, device)
-        teacher = cache[batch.indices].to(device, torch.float32, non_blocking=True)
-        return Batch(augmented.views, augmented.indices, augmented.labels, teacher)
+        return dataclasses.replace(batch.augmented(augmentation, device), teacher=teacher(batch))
 
     batches = functools.partial(stream, pack, augmentation, options, views=1, seed=0, workers=arguments.workers)
     run = Run(options, 0, EPOCH, device, Checkpoint(pack.path.parent / "checkpoints", "benchmark"), 1e9)

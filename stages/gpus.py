@@ -24,6 +24,14 @@ def device() -> "torch.device":
     return torch.device("cuda" if usable(torch.cuda.device_count(), "PyTorch") else "cpu")
 
 
+def send(rows: "torch.Tensor", device: "torch.device") -> "torch.Tensor":
+    """``rows`` on ``device``; to a GPU from page-locked memory, as copies from other memory wait for the GPU.
+
+    PyTorch keeps such memory for the next rows, so that it costs a copy.
+    """
+    return (rows.pin_memory() if device.type == "cuda" else rows).to(device, non_blocking=True)
+
+
 def usable(found: int, library: str) -> int:
     """How many GPUs there are, of which ``library`` has ``found`` so many.
 

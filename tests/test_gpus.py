@@ -33,6 +33,24 @@ def seen(program: "subprocess.Popen[str]") -> list[str]:
     return program.stdout.readline().strip().split(",")
 
 
+class Rows:
+    """Notes what is done with it."""
+
+    def __init__(self, done: str = "") -> None:
+        self.done = done
+
+    def pin_memory(self) -> "Rows":
+        return Rows(f"{self.done} pinned")
+
+    def to(self, device: torch.device, *, non_blocking: bool) -> "Rows":
+        return Rows(f"{self.done} to {device} {non_blocking}")
+
+
+@pytest.mark.parametrize(("device", "done"), [("cuda", " pinned to cuda True"), ("cpu", " to cpu True")])
+def test_a_gpu_is_sent_rows_from_page_locked_memory(device: str, done: str) -> None:
+    assert gpus.send(Rows(), torch.device(device)).done == done  # type: ignore[arg-type, attr-defined]
+
+
 def test_jobs_on_one_machine_see_different_gpus_and_wait_for_them(tmp_path: Path) -> None:
     first, second = leasing(2, tmp_path), leasing(1, tmp_path)
     held, other = seen(first), seen(second)

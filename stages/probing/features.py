@@ -6,6 +6,7 @@ from typing import Protocol
 
 import torch
 
+from stages import gpus
 from stages.architectures import Encoder
 from stages.artifacts.embeddings import Embeddings
 from stages.datasets.augmentations import Augmentation
@@ -38,8 +39,7 @@ class Cached:
 
     def prepare(self, batch: Batch) -> Batch:
         rows = torch.from_numpy(self.train.vectors[batch.indices.numpy()])
-        embeddings = rows.to(self.device, torch.float32, non_blocking=True)
-        return dataclasses.replace(batch.to(self.device), teacher=embeddings)
+        return dataclasses.replace(batch.to(self.device), teacher=gpus.send(rows, self.device).float())
 
 
 class Augmented:

@@ -7,7 +7,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from stages import architectures
+from stages import architectures, gpus
 from stages.artifacts.assignments import Assignments, read_assignments
 from stages.artifacts.embeddings import Embeddings, read_embeddings
 from stages.artifacts.heads import Owner, heads_of, load_heads
@@ -64,7 +64,7 @@ class CachedTeacher:
 
     def __call__(self, batch: Batch) -> Tensor:
         rows = torch.from_numpy(self.cache.vectors[batch.indices.numpy()])
-        return rows.to(self.device, torch.float32, non_blocking=True)
+        return gpus.send(rows, self.device).float()
 
 
 class ViewedTeacher:
