@@ -135,6 +135,33 @@ def test_bars_leave_room_for_what_was_not_measured(write: Write) -> None:
     assert [(label, str(found)) for label, found in small.bars] == [("Teacher", "80.0"), ("second", "40.0 ± 2.0")]
 
 
+def test_a_group_of_which_nothing_was_measured_is_left_out_of_its_panel(tmp_path: Path, write: Write) -> None:
+    """Its place is for the others, whose bars are wider then."""
+    metrics = [student(write, architecture, "m", 50) for architecture in ("tiny", "small")]
+    both, one = tmp_path / "both.png", tmp_path / "one.png"
+    alone = [student(write, "tiny", "m", 50, evaluation="linear"), *metrics]
+    bars.draw([*alone, student(write, "small", "m", 50, evaluation="linear")], both)
+    bars.draw(alone, one)
+    runs = [np.count_nonzero(np.diff(where(pixels(path), BLUE).any(axis=0).astype(int)) == 1) for path in (both, one)]
+    assert runs == [2 + 2 + 1, 1 + 2 + 1]  # with one in the legend
+
+
+@pytest.mark.parametrize(
+    ("names", "middles", "expected"),
+    [
+        (["short", "short"], [1, 2], False),
+        (["an-architecture-of-a-long-name", "short"], [1, 2], True),
+        (["an-architecture-of-a-long-name", "short"], [1, 4], False),
+        (["an-architecture\nof-a-long-name", "a\nb"], [1, 2], False),
+        (["one"], [1], False),
+    ],
+)
+def test_names_beside_each_other_meet_if_they_are_long_and_close(
+    names: list[str], middles: list[float], expected: bool
+) -> None:
+    assert bars.overlap(names, middles) is expected
+
+
 def test_bars_name_the_teacher_where_there_are_two(write: Write) -> None:
     metrics = [student(write, "tiny", "m", 50, teacher) for teacher in ("big", "wide")]
     (comparison,) = read_comparisons(metrics)
@@ -240,6 +267,21 @@ def test_an_untrained_encoder_is_named_under_the_figure(tmp_path: Path, history:
     none = pixels(tmp_path / "none.png")
     assert not where(none, BLUE).any()
     assert where(none, "#000000").any()
+
+
+def test_the_seeds_of_a_student_are_in_one_panel(tmp_path: Path, history: Callable[..., Path]) -> None:
+    names = ["t--a--m--seed0", "t--a--m--seed1", "t--b--m--seed0", "teacher", "other--seedling"]
+    paths = [history(name, [4 + place, 3, 2]) for place, name in enumerate(names)]
+    curves.draw(paths, names, tmp_path / "c.png")
+    assert len(pixels(tmp_path / "c.png")) == round(150 * (1.9 * 2 + 2.5 * 0.2))
+    drawn = [where(pixels(tmp_path / "c.png"), colour).sum() for colour in (BLUE, ORANGE, GREEN)]
+    assert drawn[0] > drawn[1] > 0 == drawn[2]
+    titles = ["t--a--m--seed0, 1", "t--b--m--seed0", "teacher", "other--seedling"]
+    read = {name: curves.read_losses(path) for name, path in zip(names, paths, strict=True)}
+    panels = curves.by_student(read)
+    assert list(panels) == titles
+    assert panels[titles[0]] == [read[names[0]], read[names[1]]]
+    assert all(panels[title] == [read[title]] for title in titles[1:])
 
 
 def test_losses_are_read_in_order(history: Callable[..., Path]) -> None:

@@ -71,8 +71,8 @@ def draw(metrics: Sequence[Path], path: Path) -> None:
     panels = []
     for comparison in comparisons:
         for evaluation in comparison.evaluations:
-            groups = groups_of(comparison, evaluation)
-            if any(cell for _, cell in _flat(groups)):
+            groups = [group for group in groups_of(comparison, evaluation) if any(cell for _, cell in group.bars)]
+            if groups:
                 name = f"{comparison.dataset}: {heading(evaluation)}" if len(comparisons) > 1 else heading(evaluation)
                 panels.append(Panel(name, f"{comparison.shown(evaluation)}, %", groups))
     draw_panels(panels, looks_of(comparisons), path)
@@ -162,6 +162,15 @@ def slots(groups: Sequence[Group]) -> float:
     return sum(len(group.bars) + GAP for group in groups)
 
 
+def overlap(names: Sequence[str], middles: Sequence[float]) -> bool:
+    """Whether two names beside each other would meet, written about their ``middles``, which are in inches."""
+    widths = [CHARACTER * (1 + max(map(len, name.splitlines() or [""]))) for name in names]
+    return any(
+        (before + after) / 2 > right - left
+        for before, after, left, right in zip(widths, widths[1:], middles, middles[1:], strict=False)
+    )
+
+
 def _across(lengths: Sequence[int]) -> int:
     """How many labels of these lengths fit in a line of the legend, of which each column is as wide as its longest."""
     widths = [0.5 + 0.9 * CHARACTER * length for length in lengths]
@@ -188,9 +197,8 @@ def _panel(axis: "Axes", groups: Sequence[Group], looks: Mapping[str, Look], inc
     for group in groups:
         middles.append(start + (len(group.bars) - 1) / 2)
         start += len(group.bars) + GAP
-    longest = max(len(line) for group in groups for line in group.name.splitlines() or [""])
-    crowded = CHARACTER * (longest + 1) > (inches - 0.9) / len(groups)
     names = [group.name for group in groups]
+    crowded = overlap(names, [middle * (inches - 0.9) / slots(groups) for middle in middles])
     axis.set_xticks(middles, names, rotation=25 if crowded else 0, ha="right" if crowded else "center")
     axis.tick_params(axis="x", length=0)
 

@@ -1,9 +1,13 @@
-"""The loss over the epochs, a panel for each encoder: the losses of different methods have no common scale."""
+"""The loss over the epochs, a panel for each encoder: the losses of different methods have no common scale.
+
+The seeds of one student are in one panel.
+"""
 
 import csv
 import math
+import re
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +19,9 @@ if TYPE_CHECKING:
 
 SCALES = "Each method has a loss of its own: the heights of two do not compare."
 
+Curve = tuple[list[int], list[float]]
+"""Epochs, and their losses."""
+
 COLUMNS = 3
 PANEL_HEIGHT, LINE = 1.9, 0.2
 """Inches of a panel, and of a line of text."""
@@ -24,16 +31,16 @@ def draw(histories: Sequence[Path], names: Sequence[str], path: Path) -> None:
     """Draw the losses of ``histories``, titled by ``names``; one without an epoch is named under the figure."""
     if len(histories) != len(names):
         raise UserError(f"{len(histories)} histories but {len(names)} names: expected a name for each, in their order")
-    losses = [(name, *read_losses(history)) for history, name in zip(histories, names, strict=True)]
-    trained = [(name, epochs, loss) for name, epochs, loss in losses if epochs]
-    idle = [name for name, epochs, _ in losses if not epochs]
+    losses = {name: read_losses(history) for history, name in zip(histories, names, strict=True)}
+    trained = by_student({name: curve for name, curve in losses.items() if curve[0]})
+    idle = [name for name, (epochs, _) in losses.items() if not epochs]
     columns = max(1, min(COLUMNS, len(trained)))
     lines = max(1, math.ceil(len(trained) / columns))
     note = textwrap.wrap(f"Not trained, so without a curve: {', '.join(idle)}", 110) if idle else []
     with drawing(path, lines * PANEL_HEIGHT + (2.5 + len(note)) * LINE) as figure:
         axes = list(figure.subplots(lines, columns, squeeze=False).flat)
-        for axis, (name, epochs, loss) in zip(axes, trained, strict=False):
-            _panel(axis, name, epochs, loss)
+        for axis, (title, drawn) in zip(axes, trained.items(), strict=False):
+            _panel(axis, title, drawn)
         for axis in axes[len(trained) :]:
             axis.set_axis_off()
         if trained:
@@ -41,21 +48,34 @@ def draw(histories: Sequence[Path], names: Sequence[str], path: Path) -> None:
         figure.supxlabel("\n".join([*(["epoch", SCALES] if trained else []), *note]), fontsize="medium")
 
 
-def _panel(axis: "Axes", name: str, epochs: Sequence[int], loss: Sequence[float]) -> None:
+def by_student(curves: Mapping[str, Curve]) -> dict[str, list[Curve]]:
+    """The curves by the title of their panel: of students that differ in their seed, the one name and all seeds."""
+    seeds: dict[str, dict[str, Curve]] = {}
+    for name, curve in curves.items():
+        student, seed = re.fullmatch(r"(.*?)(?:--seed(\d+))?", name).groups(default="")  # type: ignore[union-attr]
+        seeds.setdefault(student, {})[seed] = curve
+    return {
+        student + (f"--seed{', '.join(of_seed)}" if any(of_seed) else ""): list(of_seed.values())
+        for student, of_seed in seeds.items()
+    }
+
+
+def _panel(axis: "Axes", title: str, curves: Sequence[Curve]) -> None:
     from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, StrMethodFormatter
 
-    axis.plot(epochs, loss, color=OKABE_ITO[0], marker="." if len(loss) < 3 else None)
-    axis.set_title("\n".join(textwrap.wrap(name, 38)), loc="left", fontsize="small")
-    if wide(loss):
+    for number, (epochs, loss) in enumerate(curves):
+        axis.plot(epochs, loss, color=OKABE_ITO[number % len(OKABE_ITO)], marker="." if len(loss) < 3 else None)
+    axis.set_title("\n".join(textwrap.wrap(title, 38)), loc="left", fontsize="small")
+    if wide([value for _, loss in curves for value in loss]):
         axis.set_yscale("log")
         axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axis.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
         axis.yaxis.set_minor_formatter(NullFormatter())
-    axis.set_xlim(0, max(epochs) + 0.5)
+    axis.set_xlim(0, max(epoch for epochs, _ in curves for epoch in epochs) + 0.5)
     axis.xaxis.set_major_locator(MaxNLocator(5, integer=True))
 
 
-def read_losses(path: Path) -> tuple[list[int], list[float]]:
+def read_losses(path: Path) -> Curve:
     """The epochs and their losses; both empty for an encoder that was not trained."""
     with path.open(newline="") as file:
         rows = csv.DictReader(file)
