@@ -1,5 +1,6 @@
 """Caches of random embeddings, for the benchmarks that read them."""
 
+import argparse
 from pathlib import Path
 from typing import Any
 
@@ -7,6 +8,24 @@ import numpy as np
 
 from stages.artifacts.embeddings import Embeddings, read_embeddings, writing_embeddings
 from stages.artifacts.weights import EncoderCard, InputContract
+
+
+def add_cache_arguments(parser: argparse.ArgumentParser, sizes: tuple[int, int, int]) -> None:
+    """The ``sizes`` of a train and a val cache: their images, and the dimensions of both."""
+    images, val_images, dimension = sizes
+    parser.add_argument("--images", type=int, default=images, help="train images (default: %(default)s)")
+    parser.add_argument("--val-images", type=int, default=val_images, help="val images (default: %(default)s)")
+    parser.add_argument("--dimension", type=int, default=dimension, help="(default: %(default)s)")
+    parser.add_argument("--classes", type=int, default=1000, help="(default: 1000)")
+
+
+def random_pair(folder: Path, arguments: argparse.Namespace) -> tuple[Embeddings, Embeddings]:
+    """A train and a val cache of these sizes."""
+    train, val = (
+        random_cache(folder / f"{split}.h5", split, count, arguments.dimension, arguments.classes)
+        for split, count in (("train", arguments.images), ("val", arguments.val_images))
+    )
+    return train, val
 
 
 def random_cache(

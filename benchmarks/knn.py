@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import mode
 
-from benchmarks.caches import random_cache
+from benchmarks.caches import add_cache_arguments, random_pair
 from benchmarks.products import seconds
 from benchmarks.rows import Row, in_turns, on_gpu, parser_of, report, timed
 from stages import knn
@@ -30,21 +30,14 @@ SIZES = (1_280_000, 50_000, 2048) if faiss.get_num_gpus() else (100_000, 10_000,
 
 
 def main() -> None:
-    images, val_images, dimension = SIZES
     parser = parser_of(__doc__)
-    parser.add_argument("--images", type=int, default=images, help="train images (default: %(default)s)")
-    parser.add_argument("--val-images", type=int, default=val_images, help="val images (default: %(default)s)")
-    parser.add_argument("--dimension", type=int, default=dimension, help="(default: %(default)s)")
-    parser.add_argument("--classes", type=int, default=1000, help="(default: 1000)")
+    add_cache_arguments(parser, SIZES)
     parser.add_argument("--k", type=int, nargs="+", default=[1, 20], help="neighbours (default: 1 20)")
     parser.add_argument("--turns", type=int, default=3, help="of each (default: 3)")
     arguments = parser.parse_args()
 
     with tempfile.TemporaryDirectory() as folder:
-        train, val = (
-            random_cache(Path(folder, f"{split}.h5"), split, count, arguments.dimension, arguments.classes)
-            for split, count in (("train", arguments.images), ("val", arguments.val_images))
-        )
+        train, val = random_pair(Path(folder), arguments)
         rows = [times(train, val, k, arguments.turns) for k in arguments.k]
     report(rows, arguments)
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 from torch.nn import functional as F
 
-from benchmarks.caches import random_cache
+from benchmarks.caches import add_cache_arguments, random_pair
 from benchmarks.rows import Row, in_turns, on_gpu, parser_of, report, timed
 from stages import gpus
 from stages.artifacts.embeddings import Embeddings
@@ -32,22 +32,15 @@ SIZES = (1_280_000, 50_000, 2048) if torch.cuda.is_available() else (20_000, 2_0
 
 
 def main() -> None:
-    images, val_images, dimension = SIZES
     parser = parser_of(__doc__)
-    parser.add_argument("--images", type=int, default=images, help="train images (default: %(default)s)")
-    parser.add_argument("--val-images", type=int, default=val_images, help="val images (default: %(default)s)")
-    parser.add_argument("--dimension", type=int, default=dimension, help="(default: %(default)s)")
-    parser.add_argument("--classes", type=int, default=1000, help="(default: 1000)")
+    add_cache_arguments(parser, SIZES)
     parser.add_argument("--heads", type=int, default=4, help="of the second row (default: 4)")
     parser.add_argument("--turns", type=int, default=3, help="of each (default: 3)")
     arguments = parser.parse_args()
 
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        train, val = (
-            random_cache(folder / f"{split}.h5", split, count, arguments.dimension, arguments.classes)
-            for split, count in (("train", arguments.images), ("val", arguments.val_images))
-        )
+        train, val = random_pair(folder, arguments)
         statistics = statistics_of(train)
         presets = [with_rate(0.01 / 2**number) for number in range(arguments.heads)]
         ones = [[preset] for preset in presets]
