@@ -3,6 +3,7 @@
 import ast
 import functools
 import hashlib
+import importlib.util
 import re
 import sys
 from collections.abc import Iterator, Mapping
@@ -57,10 +58,17 @@ def architecture_family(name: str) -> str:
 
 @functools.cache
 def tree(module: str) -> ast.Module:
+    """The module's source, with relative imports (``from . import``) by their full names."""
     path = _path_of(module)
     if path is None:
         raise ModuleNotFoundError(f"no source for {module} under {ROOT}")
-    return ast.parse(path.read_text(), filename=str(path))
+    parsed = ast.parse(path.read_text(), filename=str(path))
+    package = module if path.stem == "__init__" else module.rpartition(".")[0]
+    for node in ast.walk(parsed):
+        if isinstance(node, ast.ImportFrom) and node.level:
+            node.module = importlib.util.resolve_name("." * node.level + (node.module or ""), package)
+            node.level = 0
+    return parsed
 
 
 def _path_of(module: str) -> Path | None:
