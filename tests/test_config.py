@@ -591,6 +591,39 @@ def test_two_students_of_one_name_are_refused(second: dict[str, Any]) -> None:
         Experiment({**CONFIG, "students": [first, again, *others]})
 
 
+@pytest.mark.parametrize("second", [{"teacher": "live"}, {"options": {"epochs": 3}}, {"augmentation": "crop-flip"}])
+def test_seeds_of_one_student_that_differ_in_more_are_refused(second: dict[str, Any]) -> None:
+    """Tables would show the mean of both, as if nothing but chance were between them."""
+    first, *others = CONFIG["students"]
+    again = {**first, "methods": ["compress-1q"], "architectures": first["architectures"][:1], "seeds": [1], **second}
+    with pytest.raises(ConfigError, match=r"students\[1\]: .*--compress-1q--seed1 has other settings than .*--seed0, "):
+        Experiment({**CONFIG, "students": [first, again, *others]})
+
+
+def test_seeds_of_one_student_may_be_in_two_groups() -> None:
+    first = CONFIG["students"][0]
+    two = Experiment({**CONFIG, "students": [first, {**first, "seeds": [1]}]})
+    assert set(two.encoders) == set(Experiment({**CONFIG, "students": [{**first, "seeds": [0, 1]}]}).encoders)
+
+
+@pytest.mark.parametrize("epochs", [1, 2])
+def test_seeds_of_students_with_teachers_trained_along_are_held_to_the_same(epochs: int) -> None:
+    group = {
+        "teachers": ["resnet18"],
+        "dataset": "digits",
+        "architectures": ["resnet18_x0.5"],
+        "methods": ["simdis-on"],
+        "options": {"epochs": 1, "warmup_epochs": 0},
+    }
+    again = {**group, "seeds": [1], "options": {"epochs": epochs, "warmup_epochs": 0}}
+    config = {**CONFIG, "students": [group, again], "methods": {}, "cluster_pictures": []}
+    if epochs == 1:
+        assert len(Experiment(config).online) == 2
+    else:
+        with pytest.raises(ConfigError, match="has other settings than"):
+            Experiment(config)
+
+
 def test_one_student_may_be_named_by_two_groups() -> None:
     first = CONFIG["students"][0]
     again = Experiment({**CONFIG, "students": [first, {**first, "methods": first["methods"][:1]}]})
