@@ -624,6 +624,31 @@ def test_seeds_of_students_with_teachers_trained_along_are_held_to_the_same(epoc
             Experiment(config)
 
 
+def second_reference(**changes: Any) -> dict[str, Any]:
+    """The config with a second supervised encoder of an architecture that students have."""
+    entry = {**CONFIG["encoders"]["supervised-mobilenet_v2"], **changes}
+    return edited("encoders/supervised-again", entry)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{}, {"learning_rate": 0.01}, {"learning_rate": 0.01, "seed": 1}, {"augmentation": "crop-flip", "seed": 1}],
+)
+def test_references_of_one_row_that_differ_in_more_than_the_seed_are_refused(changes: dict[str, Any]) -> None:
+    """The table of all would show their mean, or be refused when all has run."""
+    with pytest.raises(ConfigError, match=r"encoders\.supervised-again: .*the row of supervised-mobilenet_v2 .*linear"):
+        Experiment(second_reference(**changes))
+
+
+def test_references_may_have_seeds_and_differ_where_no_row_holds_both() -> None:
+    assert "supervised-again" in Experiment(second_reference(seed=1)).encoders
+    assert "supervised-again" in Experiment(second_reference(architecture="resnet18", learning_rate=0.01)).encoders
+    apart = second_reference(learning_rate=0.01)
+    others = {"encoders": [*CONFIG["encoders"], "teacher--*"]}
+    apart["evaluations"] = {name: {**entry, **others} for name, entry in apart["evaluations"].items()}
+    assert "supervised-again" in Experiment(apart).encoders
+
+
 def test_one_student_may_be_named_by_two_groups() -> None:
     first = CONFIG["students"][0]
     again = Experiment({**CONFIG, "students": [first, {**first, "methods": first["methods"][:1]}]})

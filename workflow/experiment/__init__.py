@@ -1,9 +1,9 @@
 """What the rules need to know, as plain Python that can be imported and tested without Snakemake.
 
 The config: `config` holds the checked experiment, which `outline` (against the schema), `datasets`, `encoders`,
-`students` (with `heads`), `evaluations` and `tables` make of config.yaml, each a part of it. `options` checks what is
-passed on to the stages, `demands` whether the datasets have what is asked of them, `repeated` the file itself, and
-`errors` says what is wrong.
+`students` (with `heads`), `evaluations` (with `references`) and `tables` make of config.yaml, each a part of it.
+`options` checks what is passed on to the stages, `demands` whether the datasets have what is asked of them, `repeated`
+the file itself, and `errors` says what is wrong.
 
 The stages: `source` reads their options and fingerprints from their source, and `commands` writes their command lines.
 
