@@ -2,7 +2,6 @@
 
 import csv
 import functools
-import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -128,9 +127,7 @@ def plan(experiment: Experiment, to_come: Mapping[str, bool]) -> Iterator[str]:
 
 
 def _checkpoint(encoder: Fetched) -> str:
-    table = json.loads(encoder.entry)
-    name = table.get("file") or table.get("url", "").rpartition("/")[2]
-    file = Path("results/downloads", encoder.checkpoint, name)
+    file = Path("results/downloads", encoder.checkpoint, encoder.file)
     return f"{encoder.name}: checkpoint {encoder.checkpoint}, {f'from {file}' if file.is_file() else 'a download'}"
 
 

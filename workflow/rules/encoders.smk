@@ -16,6 +16,7 @@ rule fetch_weights:
     params:
         checkpoint=lambda wildcards: get_encoder(wildcards).checkpoint,
         size=lambda wildcards: experiment.datasets[get_encoder(wildcards).dataset].size,
+        file=lambda wildcards: get_encoder(wildcards).file,
         entry=lambda wildcards: get_encoder(wildcards).entry,
         code=get_checkpoint_code,
         image=get_image("torch"),

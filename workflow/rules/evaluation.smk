@@ -209,12 +209,12 @@ rule canary:
         mem_mb=scaled(16000),
         runtime=scaled(60),
     params:
-        tolerance=lambda wildcards: experiment.canaries[wildcards.encoder],
+        options=get_canary_options,
         code=source.fingerprint("stages.canary"),
         image=get_image("faiss"),
     shell:
         "OMP_NUM_THREADS={threads} python -m stages.lease {resources.gpu}"
-        " python -m stages.canary --tolerance {params.tolerance}"
+        " python -m stages.canary {params.options}"
         " --train {input.train[0]} --val {input.val[0]} --metrics {output.metrics} > {log} 2>&1"
 
 

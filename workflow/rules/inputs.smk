@@ -286,6 +286,12 @@ def get_canary_input(wildcards):
     return get_caches(wildcards.encoder, get_encoder(wildcards).dataset)
 
 
+def get_canary_options(wildcards):
+    encoder = get_encoder(wildcards)
+    protocol, accuracy = encoder.published
+    return commands.flags({"protocol": protocol, "published": accuracy, "tolerance": encoder.canary})
+
+
 def get_canaries():
     return [f"results/canaries/{name}.json" for name in experiment.canaries]
 
