@@ -59,7 +59,7 @@ rule pretrain:
         " {params.options} --name {wildcards.encoder} --train {input.train[0]}"
         " --workers $(({resources.cpus_per_task} - 1))"
         " --weights {output.weights[0]} --heads {output.heads[0]} --history {output.history}"
-        " --checkpoints {params.checkpoints} --checkpoint-key {params.code} > {log} 2>&1"
+        " --checkpoints {params.checkpoints} --checkpoint-key {params.code}-{params.image:q} > {log} 2>&1"
 
 
 rule distill:
@@ -96,7 +96,7 @@ rule distill:
         " {params.options} --name {wildcards.encoder} --train {input.train[0]} {params.teacher}"
         " --workers $(({resources.cpus_per_task} - 1))"
         " --weights {output.weights[0]} --heads {output.heads[0]} --history {output.history}"
-        " --checkpoints {params.checkpoints} --checkpoint-key {params.code} > {log} 2>&1"
+        " --checkpoints {params.checkpoints} --checkpoint-key {params.code}-{params.image:q} > {log} 2>&1"
 
 
 rule distill_online:
@@ -140,4 +140,4 @@ rule distill_online:
         " --weights {output.weights[0]} --heads {output.heads[0]} --history {output.history}"
         " --teacher-weights {output.teacher_weights[0]} --teacher-heads {output.teacher_heads[0]}"
         " --teacher-history {output.teacher_history}"
-        " --checkpoints {params.checkpoints} --checkpoint-key {params.code} > {log} 2>&1"
+        " --checkpoints {params.checkpoints} --checkpoint-key {params.code}-{params.image:q} > {log} 2>&1"

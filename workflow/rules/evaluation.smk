@@ -57,7 +57,7 @@ rule linear_probe:
         " python -m stages.linear_probe {params.options} {params.files}"
         " --name {wildcards.evaluation} --workers $(({resources.cpus_per_task} - 1))"
         " --train {input.train[0]} --val {input.val[0]} --metrics {output.metrics}"
-        " --checkpoints {params.checkpoints} --checkpoint-key {params.code} > {log} 2>&1"
+        " --checkpoints {params.checkpoints} --checkpoint-key {params.code}-{params.image:q} > {log} 2>&1"
 
 
 rule retrieval:
