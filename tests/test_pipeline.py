@@ -187,6 +187,12 @@ def content(project: Project) -> None:
     first.write_bytes(second.read_bytes())
 
 
+def beside_the_images(project: Project) -> None:
+    for file in ("train/README.txt", "val/digit-0/.DS_Store", "train/.thumbnails/000.png", "train/digit-1/.nfs01.png"):
+        (project.path / "numerals" / file).parent.mkdir(exist_ok=True)
+        (project.path / "numerals" / file).write_text("no image of a class")
+
+
 def touched(project: Project) -> None:
     later = time.time() + 5
     for folder in ("results", "numerals", "stages", "containers"):
@@ -259,6 +265,7 @@ EDITS: dict[str, tuple[Callable[[Project], None], set[str]]] = {
     ),
     "one student less": (one_student_less, TABLES | {"plot_training_curves"}),
     "the content of one image": (content, EVERYTHING),
+    "files beside the images": (beside_the_images, set()),
     "dates of identical files": (touched, set()),
     "the Dockerfile": (dockerfile, EVERYTHING),
     "a comment in the Dockerfile": (comment_in_dockerfile, set()),

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from experiment import commands, content, demands, images, source
 from experiment.config import Experiment
+from experiment.datasets import image_endings
 from experiment.errors import ConfigError
 from experiment.plan import plan
 from experiment.repeated import refuse_repeated_keys
@@ -63,9 +64,9 @@ def get_source_options(wildcards):
 
 def get_source_content(wildcards):
     """The fingerprint of the user's own images, for a source that reads a folder: of the parts that it reads."""
-    folder = get_source_folder(wildcards)
+    folder, endings = get_source_folder(wildcards), image_endings(experiment.datasets[wildcards.dataset].source)
     try:
-        return content.fingerprint(folder, get_source_parts(wildcards)) if folder else "of the package"
+        return content.fingerprint(folder, get_source_parts(wildcards), endings) if folder else "of the package"
     except ConfigError as error:
         sys.exit(f"error: datasets.{wildcards.dataset}.path: {error}")
 
