@@ -193,6 +193,13 @@ def beside_the_images(project: Project) -> None:
         (project.path / "numerals" / file).write_text("no image of a class")
 
 
+def another_mount(project: Project) -> None:
+    """The same images at another path, which a shell has to be told of in quotes."""
+    (project.path / "numerals").rename(project.path / "it's a disk")
+    dataset = {**TINY["datasets"]["numerals"], "path": "it's a disk"}
+    project.write_config({**TINY, "datasets": {"numerals": dataset}})
+
+
 def touched(project: Project) -> None:
     later = time.time() + 5
     for folder in ("results", "numerals", "stages", "containers"):
@@ -266,6 +273,7 @@ EDITS: dict[str, tuple[Callable[[Project], None], set[str]]] = {
     "one student less": (one_student_less, TABLES | {"plot_training_curves"}),
     "the content of one image": (content, EVERYTHING),
     "files beside the images": (beside_the_images, set()),
+    "where the images are": (another_mount, set()),
     "dates of identical files": (touched, set()),
     "the Dockerfile": (dockerfile, EVERYTHING),
     "a comment in the Dockerfile": (comment_in_dockerfile, set()),

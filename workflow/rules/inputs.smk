@@ -59,7 +59,13 @@ def get_pack(dataset, split):
 
 
 def get_source_options(wildcards):
-    return commands.flags(experiment.datasets[wildcards.dataset].options)
+    options = experiment.datasets[wildcards.dataset].options
+    return commands.flags({name: value for name, value in options.items() if name != "path"})
+
+
+def get_source_path(wildcards):
+    options = experiment.datasets[wildcards.dataset].options
+    return commands.flags({"path": options["path"]} if "path" in options else {})
 
 
 def get_source_content(wildcards):
