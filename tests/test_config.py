@@ -54,6 +54,38 @@ def test_a_default_spelled_out_is_no_difference() -> None:
     assert plain.evaluations == spelled.evaluations
 
 
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        ("datasets/digits/train_fraction", 1),
+        ("encoders/supervised-mobilenet_v2/gamma", 0.1),
+        ("encoders/supervised-mobilenet_v2/milestones", [30, 60]),
+        ("students/0/options/sgd_momentum", 0.9),
+        ("methods/compress-2q/momentum", 0),
+        ("evaluations/linear/learning_rates", []),
+    ],
+)
+def test_a_value_that_is_written_otherwise_is_no_difference(path: str, value: Any) -> None:
+    """To a job it would be: 1 on its command line is not 1.0, which is the default."""
+    plain, written = Experiment(CONFIG), Experiment(edited(path, value))
+
+    def flags(experiment: Experiment) -> list[str]:
+        parts = (experiment.datasets, experiment.encoders, experiment.evaluations)
+        return [commands.flags(each.options) for part in parts for each in part.values()]
+
+    assert flags(written) == flags(plain)
+    assert (written.datasets, written.encoders, written.evaluations) == (
+        plain.datasets,
+        plain.encoders,
+        plain.evaluations,
+    )
+
+
+def test_lists_are_whole_numbers_or_not_by_the_option() -> None:
+    rates = Experiment(edited("evaluations/linear/learning_rates", [1, 0.5])).evaluations["linear"].options
+    assert commands.flags({"rates": rates["learning_rates"]}) == "--rates 1.0 0.5"
+
+
 def test_a_dataset_has_the_options_of_its_source_and_those_of_every_source() -> None:
     entry = {"source": "cifar10", "size": 32, "augmentation": "crop-flip", "train_fraction": 0.25, "skip_corrupt": 3}
     dataset = Experiment(edited("datasets/photos", entry)).datasets["photos"]

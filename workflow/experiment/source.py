@@ -136,8 +136,20 @@ class Option:
     def _accepts_entry(self, value: Any) -> bool:
         if self.choices:
             return value in self.choices
-        kind = self.kind.removeprefix("tuple[").removesuffix(", ...]")
-        return type(value).__name__ in (("int", "float") if kind == "float" else (kind,))
+        return type(value).__name__ in (("int", "float") if self._entry == "float" else (self._entry,))
+
+    def converted(self, value: Any) -> Any:
+        """An accepted value as the option's default is written: 1 as 1.0, where it is a float, and lists as tuples."""
+        if self.kind.startswith("tuple"):
+            return tuple(map(self._converted_entry, value))
+        return self._converted_entry(value)
+
+    def _converted_entry(self, value: Any) -> Any:
+        return float(value) if self._entry == "float" else value
+
+    @property
+    def _entry(self) -> str:
+        return self.kind.removeprefix("tuple[").removesuffix(", ...]")
 
     @property
     def expected(self) -> str:
