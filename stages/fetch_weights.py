@@ -72,8 +72,6 @@ def main(argv: Sequence[str] | None = None) -> None:
             "method": entry.method,
             "checkpoint": entry.name,
             "dataset": entry.dataset,
-            "published": dict(entry.published),
-            "url": entry.url,
             "sha256": sha256,
         },
     )

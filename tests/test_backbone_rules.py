@@ -1,6 +1,7 @@
 """The rules of retrieval, layers and cost, and of what is shown: of whom, and with what."""
 
 import re
+import shlex
 from pathlib import Path
 
 import pytest
@@ -53,6 +54,25 @@ def test_the_stages_are_told_their_options_and_files(commands: dict[str, str]) -
         "--checkpoints results/checkpoints/teacher--numerals--layers",
     ):
         assert words in layers
+
+
+def test_another_image_does_not_go_on_with_what_an_earlier_one_began(project: Project, tmp_path: Path) -> None:
+    """As it makes the job run again: else half of the training would be by other packages than the other half."""
+
+    def keys(of: Project) -> dict[str, str]:
+        """The checkpoint keys of the jobs that have them, by the folder of their states."""
+        done = of.snakemake("--dry-run", "--printshellcmds")
+        assert done.returncode == 0, done.stdout
+        return dict(re.findall(r"--checkpoints (\S+) --checkpoint-key (.*?) >", done.stdout))
+
+    other = project.copy(tmp_path / "project")
+    other.replace("containers/requirements/torch.txt", "torch==", "torch==0")
+    before, after = keys(project), keys(other)
+    folders = {f"results/checkpoints/{name}" for name in (STUDENT, "teacher", "teacher--numerals--layers")}
+    assert folders <= before.keys() == after.keys()
+    assert not set(before.values()) & set(after.values())
+    other.write_config({**CONFIG, "containers": {"torch": "docker://registry.example/it's@sha256:1"}})
+    assert all(shlex.split(key)[0].endswith("-docker://registry.example/it's@sha256:1") for key in keys(other).values())
 
 
 def test_only_a_students_cost_is_compared_with_its_teachers(commands: dict[str, str]) -> None:

@@ -54,6 +54,38 @@ def test_a_default_spelled_out_is_no_difference() -> None:
     assert plain.evaluations == spelled.evaluations
 
 
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        ("datasets/digits/train_fraction", 1),
+        ("encoders/supervised-mobilenet_v2/gamma", 0.1),
+        ("encoders/supervised-mobilenet_v2/milestones", [30, 60]),
+        ("students/0/options/sgd_momentum", 0.9),
+        ("methods/compress-2q/momentum", 0),
+        ("evaluations/linear/learning_rates", []),
+    ],
+)
+def test_a_value_that_is_written_otherwise_is_no_difference(path: str, value: Any) -> None:
+    """To a job it would be: 1 on its command line is not 1.0, which is the default."""
+    plain, written = Experiment(CONFIG), Experiment(edited(path, value))
+
+    def flags(experiment: Experiment) -> list[str]:
+        parts = (experiment.datasets, experiment.encoders, experiment.evaluations)
+        return [commands.flags(each.options) for part in parts for each in part.values()]
+
+    assert flags(written) == flags(plain)
+    assert (written.datasets, written.encoders, written.evaluations) == (
+        plain.datasets,
+        plain.encoders,
+        plain.evaluations,
+    )
+
+
+def test_lists_are_whole_numbers_or_not_by_the_option() -> None:
+    rates = Experiment(edited("evaluations/linear/learning_rates", [1, 0.5])).evaluations["linear"].options
+    assert commands.flags({"rates": rates["learning_rates"]}) == "--rates 1.0 0.5"
+
+
 def test_a_dataset_has_the_options_of_its_source_and_those_of_every_source() -> None:
     entry = {"source": "cifar10", "size": 32, "augmentation": "crop-flip", "train_fraction": 0.25, "skip_corrupt": 3}
     dataset = Experiment(edited("datasets/photos", entry)).datasets["photos"]
@@ -589,6 +621,64 @@ def test_two_students_of_one_name_are_refused(second: dict[str, Any]) -> None:
     again = {**first, "methods": ["compress-1q"], "architectures": first["architectures"][:1], **second}
     with pytest.raises(ConfigError, match=r"students\[1\]: another group has .*--compress-1q--seed0 already"):
         Experiment({**CONFIG, "students": [first, again, *others]})
+
+
+@pytest.mark.parametrize("second", [{"teacher": "live"}, {"options": {"epochs": 3}}, {"augmentation": "crop-flip"}])
+def test_seeds_of_one_student_that_differ_in_more_are_refused(second: dict[str, Any]) -> None:
+    """Tables would show the mean of both, as if nothing but chance were between them."""
+    first, *others = CONFIG["students"]
+    again = {**first, "methods": ["compress-1q"], "architectures": first["architectures"][:1], "seeds": [1], **second}
+    with pytest.raises(ConfigError, match=r"students\[1\]: .*--compress-1q--seed1 has other settings than .*--seed0, "):
+        Experiment({**CONFIG, "students": [first, again, *others]})
+
+
+def test_seeds_of_one_student_may_be_in_two_groups() -> None:
+    first = CONFIG["students"][0]
+    two = Experiment({**CONFIG, "students": [first, {**first, "seeds": [1]}]})
+    assert set(two.encoders) == set(Experiment({**CONFIG, "students": [{**first, "seeds": [0, 1]}]}).encoders)
+
+
+@pytest.mark.parametrize("epochs", [1, 2])
+def test_seeds_of_students_with_teachers_trained_along_are_held_to_the_same(epochs: int) -> None:
+    group = {
+        "teachers": ["resnet18"],
+        "dataset": "digits",
+        "architectures": ["resnet18_x0.5"],
+        "methods": ["simdis-on"],
+        "options": {"epochs": 1, "warmup_epochs": 0},
+    }
+    again = {**group, "seeds": [1], "options": {"epochs": epochs, "warmup_epochs": 0}}
+    config = {**CONFIG, "students": [group, again], "methods": {}, "cluster_pictures": []}
+    if epochs == 1:
+        assert len(Experiment(config).online) == 2
+    else:
+        with pytest.raises(ConfigError, match="has other settings than"):
+            Experiment(config)
+
+
+def second_reference(**changes: Any) -> dict[str, Any]:
+    """The config with a second supervised encoder of an architecture that students have."""
+    entry = {**CONFIG["encoders"]["supervised-mobilenet_v2"], **changes}
+    return edited("encoders/supervised-again", entry)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{}, {"learning_rate": 0.01}, {"learning_rate": 0.01, "seed": 1}, {"augmentation": "crop-flip", "seed": 1}],
+)
+def test_references_of_one_row_that_differ_in_more_than_the_seed_are_refused(changes: dict[str, Any]) -> None:
+    """The table of all would show their mean, or be refused when all has run."""
+    with pytest.raises(ConfigError, match=r"encoders\.supervised-again: .*the row of supervised-mobilenet_v2 .*linear"):
+        Experiment(second_reference(**changes))
+
+
+def test_references_may_have_seeds_and_differ_where_no_row_holds_both() -> None:
+    assert "supervised-again" in Experiment(second_reference(seed=1)).encoders
+    assert "supervised-again" in Experiment(second_reference(architecture="resnet18", learning_rate=0.01)).encoders
+    apart = second_reference(learning_rate=0.01)
+    others = {"encoders": [*CONFIG["encoders"], "teacher--*"]}
+    apart["evaluations"] = {name: {**entry, **others} for name, entry in apart["evaluations"].items()}
+    assert "supervised-again" in Experiment(apart).encoders
 
 
 def test_one_student_may_be_named_by_two_groups() -> None:

@@ -29,10 +29,10 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "photos"
 
 
-def fingerprint(*parts: str) -> str:
+def fingerprint(*parts: str, endings: tuple[str, ...] = ()) -> str:
     """As a later run takes it."""
     content.fingerprint.cache_clear()
-    return content.fingerprint("photos", parts)
+    return content.fingerprint("photos", parts, endings)
 
 
 def listed(folder: Path, *names: str) -> str:
@@ -94,6 +94,19 @@ def test_only_the_parts_that_are_read_count(folder: Path) -> None:
         before = after
 
 
+def test_only_files_of_the_endings_that_are_read_count_and_what_is_hidden_does_not(folder: Path) -> None:
+    (folder / "list.jpg").write_text("a part by itself counts, whatever it is called")
+    before = fingerprint("train", "list.txt", endings=(".png", ".jpg"))
+    assert before == listed(folder, *FILES[:4], "list.txt")
+    for file in ("README.txt", "a/.nfs0001.png", ".DS_Store", ".cache/1.png", "a/1.png.md5"):
+        (folder / "train" / file).parent.mkdir(exist_ok=True)
+        (folder / "train" / file).write_text("none of the images")
+    assert fingerprint("train", "list.txt", endings=(".png", ".jpg")) == before
+    assert fingerprint("train", "list.txt") != fingerprint("train", endings=(".png",)) != before
+    (folder / "train/a/1.JPG").write_text("one of them")
+    assert fingerprint("train", "list.txt", endings=(".png", ".jpg")) != before
+
+
 def test_dates_and_parts_that_are_not_there_do_not_count(folder: Path) -> None:
     before = fingerprint("train", "val")
     os.utime(folder / "train/a/1.png", (1, 1))
@@ -114,7 +127,7 @@ def test_files_that_come_and_go_count(folder: Path) -> None:
 def test_a_run_reads_the_folder_once(folder: Path) -> None:
     before = fingerprint("train")
     (folder / "train/a/1.png").write_text("edited meanwhile")
-    assert content.fingerprint("photos", ("train",)) == before
+    assert content.fingerprint("photos", ("train",), ()) == before
 
 
 def test_a_file_is_read_again_only_if_its_size_or_date_is_new(folder: Path) -> None:

@@ -192,6 +192,19 @@ def content(project: Project) -> None:
     first.write_bytes(second.read_bytes())
 
 
+def beside_the_images(project: Project) -> None:
+    for file in ("train/README.txt", "val/digit-0/.DS_Store", "train/.thumbnails/000.png", "train/digit-1/.nfs01.png"):
+        (project.path / "numerals" / file).parent.mkdir(exist_ok=True)
+        (project.path / "numerals" / file).write_text("no image of a class")
+
+
+def another_mount(project: Project) -> None:
+    """The same images at another path, which a shell has to be told of in quotes."""
+    (project.path / "numerals").rename(project.path / "it's a disk")
+    dataset = {**TINY["datasets"]["numerals"], "path": "it's a disk"}
+    project.write_config({**TINY, "datasets": {"numerals": dataset}})
+
+
 def touched(project: Project) -> None:
     later = time.time() + 5
     for folder in ("results", "numerals", "stages", "containers"):
@@ -268,6 +281,8 @@ EDITS: dict[str, tuple[Callable[[Project], None], set[str]]] = {
     ),
     "one student less": (one_student_less, TABLES | {"plot_training_curves"}),
     "the content of one image": (content, EVERYTHING),
+    "files beside the images": (beside_the_images, set()),
+    "where the images are": (another_mount, set()),
     "dates of identical files": (touched, set()),
     "the Dockerfile": (dockerfile, EVERYTHING),
     "a comment in the Dockerfile": (comment_in_dockerfile, set()),
@@ -361,6 +376,14 @@ def test_a_fetched_teacher_passes_through_the_same_jobs(
     assert done.returncode == 0, done.stdout
     assert "public (resnet50)" in (project.path / "results/tables/comparison.md").read_text()
     assert "swav_100ep" in (project.path / "checkpoints.lock").read_text()
+    whole = file.read_bytes()
+    file.write_bytes(whole + b"more")
+    refused = project.snakemake("--dry-run")
+    assert refused.returncode == 1
+    assert f"error: config: {file}: not the file that public was made of" in refused.stdout
+    file.write_bytes(whole)
+    project.replace("stages/checkpoints/catalogue.toml", "linear = 72.1", "linear = 72.1, 1-nn = 50.0")
+    assert project.would_run() == set()
     project.replace("stages/checkpoints/catalogue.toml", "[swav_100ep]", '[swav_100ep]\nsha256 = "0"')
     assert project.would_run() == expected
 

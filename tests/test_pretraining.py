@@ -1,6 +1,7 @@
 """Pretraining without a teacher: SimCLR against its formula, the supervised baseline, and no training at all."""
 
 import copy
+import importlib
 from pathlib import Path
 
 import numpy as np
@@ -132,6 +133,23 @@ def test_supervision_by_images_without_labels_is_refused(tmp_path: Path, small_s
     training = Training(tmp_path, "pretrain", {"method": "supervised", "train": tmp_path / "train.h5"})
     with pytest.raises(UserError, match=r"train\.h5: 2 of 6 images of digits have no label"):
         pretrain.main(training.argv)
+
+
+@pytest.mark.parametrize(
+    ("program", "options"),
+    [
+        ("pretrain", {"method": "untrained"}),
+        ("distill_online", {"method": "simdis-on", "teacher_name": "big", "teacher_architecture": ARCHITECTURE}),
+    ],
+)
+def test_nothing_learns_from_val(
+    program: str, options: dict[str, str], small_splits: tuple[Path, Path], tmp_path: Path
+) -> None:
+    """What is measured on it would be too good, and nothing would say so."""
+    training = Training(tmp_path, program, {**options, "train": small_splits[1]})
+    with pytest.raises(UserError, match=r"val\.h5: holds the val split; expected the train split"):
+        importlib.import_module(f"stages.{program}").main(training.argv)
+    assert not list(tmp_path.iterdir())
 
 
 def test_untrained_writes_the_initial_weights_and_an_empty_history(

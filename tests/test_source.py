@@ -60,6 +60,11 @@ OTHER = {
     "the package around it": ("__init__.py", "import os\n"),
     "another import": ("job.py", "def main():\n    from stages.other import VALUE\n    return VALUE\n"),
 }
+RELATIVE = {
+    "from a module beside it": "from .shared import VALUE\n",
+    "of a module beside it": "from . import shared\n",
+    "from a module above": "from ..helper import VALUE\n",
+}
 
 
 @pytest.mark.parametrize("edit", SAME)
@@ -76,6 +81,20 @@ def test_the_fingerprint_follows(package: Path, edit: str) -> None:
     name, text = OTHER[edit]
     (package / name).write_text(text)
     assert fingerprint_now("stages.job") != before
+
+
+@pytest.mark.parametrize("imported", RELATIVE)
+@pytest.mark.parametrize("place", ["methods/mine.py", "methods/__init__.py"])
+def test_the_fingerprint_follows_relative_imports(package: Path, imported: str, place: str) -> None:
+    (package / "methods").mkdir()
+    (package / "methods/__init__.py").write_text("")
+    (package / "methods/shared.py").write_text("VALUE = 1\n")
+    (package / place).write_text(RELATIVE[imported])
+    module = "stages.methods" if place.endswith("__init__.py") else "stages.methods.mine"
+    before = fingerprint_now(module)
+    for name in ("methods/shared.py", "helper.py"):
+        (package / name).write_text("VALUE = 3\n")
+    assert fingerprint_now(module) != before
 
 
 def test_the_closure_holds_transitive_imports_and_packages() -> None:

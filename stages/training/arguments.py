@@ -21,7 +21,7 @@ from stages.artifacts.heads import save_heads
 from stages.artifacts.weights import EncoderCard, save_weights
 from stages.datasets.augmentations import Augmentation
 from stages.datasets.packed import PackedImages
-from stages.errors import UserError, at_least
+from stages.errors import UserError, at_least, require_split
 from stages.training.batches import Batch, steps_per_epoch, stream
 from stages.training.checkpoint import Checkpoint
 from stages.training.loop import Run, train
@@ -43,8 +43,9 @@ def training_of(arguments: argparse.Namespace, recipe: TrainingRecipe, pack: Pac
     """`run_of` the training of an encoder, which has a choice of its batch norms and precision.
 
     Raises:
-        UserError: as by `run_of`, or bfloat16 is asked for where there is no GPU.
+        UserError: as by `run_of`, or it is the val split, or bfloat16 is asked for where there is no GPU.
     """
+    require_split(pack.path, pack.split, "train")
     run = run_of(arguments, recipe, pack, *inputs)
     if recipe.bfloat16 and run.device.type == "cpu":
         # Of small images, PyTorch's gradients of convolutions can be off by any factor there.

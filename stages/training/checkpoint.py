@@ -17,7 +17,7 @@ logger = logging.getLogger("stages")
 
 @dataclasses.dataclass(frozen=True)
 class Checkpoint:
-    """One file in ``folder``, valid only for the run that ``key`` names (its code, arguments and inputs).
+    """One file in ``folder``, valid only for the run that ``key`` names (its code, image, arguments and inputs).
 
     Where several processes train, all read it and the first alone writes it.
     """

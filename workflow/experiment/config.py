@@ -9,6 +9,7 @@ from experiment.encoders import Fetched, Pretrained, Student, encoder_of
 from experiment.errors import ConfigError, require
 from experiment.evaluations import EVALUATIONS, Measurement, evaluation_of
 from experiment.outline import check_outline
+from experiment.references import refuse_mixed_references
 from experiment.students import with_students
 from experiment.tables import Claim, Figure, Table, claims_of, figures_of, tables_of
 
@@ -35,6 +36,7 @@ class Experiment:
             base, dataset = self.evaluations[m.evaluation].base, self.datasets[m.dataset]
             what = f"{base} of {m.encoder}"
             require_labels(f"evaluations.{m.evaluation}", what, EVALUATIONS[base].labels, dataset)
+        refuse_mixed_references(self.measurements, self.encoders)
         self.cluster_pictures = list(config.get("cluster_pictures", []))
         for name in self.cluster_pictures:
             require("cluster_pictures", "encoder", name, self.encoders)
@@ -89,13 +91,16 @@ class Experiment:
 
     @property
     def fetched(self) -> list[str]:
-        return [name for name, encoder in self.encoders.items() if isinstance(encoder, Fetched)]
+        return [encoder.name for encoder in self.checkpoints]
+
+    @property
+    def checkpoints(self) -> list[Fetched]:
+        return [encoder for encoder in self.encoders.values() if isinstance(encoder, Fetched)]
 
     @property
     def canaries(self) -> dict[str, float]:
         """The fetched encoders that are to be as good as published, each with its tolerance in points."""
-        fetched = (encoder for encoder in self.encoders.values() if isinstance(encoder, Fetched))
-        return {encoder.name: encoder.canary for encoder in fetched if encoder.canary is not None}
+        return {encoder.name: encoder.canary for encoder in self.checkpoints if encoder.canary is not None}
 
     @property
     def students(self) -> list[str]:

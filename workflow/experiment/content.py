@@ -1,4 +1,4 @@
-"""The fingerprint of a folder of the user's own: names and bytes count, dates do not.
+"""The fingerprint of a folder, or a file, of the user's own: names and bytes count, dates do not.
 
 Bytes are read once: a file of the size and date that were seen before is known by the digest that was taken then, and
 a folder whose files all are, by the fingerprint.
@@ -22,31 +22,43 @@ File = tuple[str, int, int]
 
 
 @functools.cache
-def fingerprint(folder: str, parts: tuple[str, ...] = (".",)) -> str:
+def fingerprint(folder: str, parts: tuple[str, ...] = (".",), endings: tuple[str, ...] = ()) -> str:
     """A digest of the files and folders ``parts`` of ``folder``, taken once a run.
 
-    Of what is not there, the empty one: `require` refuses it before a job reads it.
+    Of what is not there, the empty one: `require` refuses it before a job reads it. With ``endings``, files in folders
+    count as `files_under` has them.
 
     Raises:
         ConfigError: a folder or a file of it may not be read.
     """
     try:
-        return _fingerprint(folder, parts)
+        return _fingerprint(folder, parts, endings)
     except PermissionError as error:
         raise ConfigError(f"{error.filename}: {error.strerror}; give yourself access, or take it away") from error
 
 
-def _fingerprint(folder: str, parts: tuple[str, ...]) -> str:
-    memory = MEMORY / f"{_digest([json.dumps([folder, *parts])])}.jsonl"
+def _fingerprint(folder: str, parts: tuple[str, ...], endings: tuple[str, ...]) -> str:
+    memory = MEMORY / f"{_digest([json.dumps([folder, *parts, *endings])])}.jsonl"
     seen = _recall(memory)
     seen_state, seen_fingerprint = next(seen, ("", ""))
-    if _state(_files(folder, parts)) == seen_state:
+    if _state(_files(folder, parts, endings)) == seen_state:
         return str(seen_fingerprint)
-    digests = _digests(_files(folder, parts), next(seen, {}))
+    digests = _digests(_files(folder, parts, endings), next(seen, {}))
     prefix = f"{Path(folder)}/"
     found = _digest(f"{path.removeprefix(prefix)} {sha256}" for path, (*_, sha256) in sorted(digests.items()))
     _remember(memory, [_state((path, size, date) for path, (size, date, _) in digests.items()), found], digests)
     return found
+
+
+def sha256(path: Path) -> str:
+    """A file's, whose bytes are read once."""
+    memory = MEMORY / f"{_digest([str(path)])}.jsonl"
+    status = path.stat()
+    seen: dict[str, list[Any]] = next(_recall(memory), {})
+    digests = _digests([(str(path), status.st_size, status.st_mtime_ns)], seen)
+    if digests != seen:
+        _remember(memory, digests)
+    return str(digests[str(path)][2])
 
 
 def require(where: str, folder: str, parts: tuple[str, ...]) -> None:
@@ -64,22 +76,25 @@ def _digest(lines: Iterable[str]) -> str:
     return hashlib.sha256("\n".join(lines).encode(errors="surrogateescape")).hexdigest()[:16]
 
 
-def _files(folder: str, parts: Iterable[str]) -> Iterator[File]:
+def _files(folder: str, parts: Iterable[str], endings: tuple[str, ...]) -> Iterator[File]:
     for part in parts:
         path = Path(folder, part)
         if path.is_file():
             yield str(path), path.stat().st_size, path.stat().st_mtime_ns
         elif path.is_dir():
-            for entry in files_under(str(path)):
+            for entry in files_under(str(path), endings):
                 status = entry.stat()
                 yield entry.path, status.st_size, status.st_mtime_ns
 
 
-def files_under(folder: str, above: frozenset[tuple[int, int]] = frozenset()) -> Iterator["os.DirEntry[str]"]:
+def files_under(
+    folder: str, endings: tuple[str, ...] = (), above: frozenset[tuple[int, int]] = frozenset()
+) -> Iterator["os.DirEntry[str]"]:
     """The files of a folder and of those below, by their names; links count as what they lead to.
 
-    What a link leads to that is not there, or that it lies in, is left out. There is no `Path` for each file: of a
-    million, they alone would take half a minute.
+    With ``endings``, in small letters, those that end so, in whatever letters, and nothing that is hidden. What a link
+    leads to that is not there, or that it lies in, is left out. There is no `Path` for each file: of a million, they
+    alone would take half a minute.
     """
     status = Path(folder).stat()
     here = (status.st_dev, status.st_ino)
@@ -88,13 +103,15 @@ def files_under(folder: str, above: frozenset[tuple[int, int]] = frozenset()) ->
     with os.scandir(folder) as entries:
         ordered = sorted(entries, key=attrgetter("name"))
     for entry in ordered:
+        if endings and entry.name.startswith("."):
+            continue
         try:
             is_folder = entry.is_dir()
         except OSError:  # a link that leads to itself
             continue
         if is_folder:
-            yield from files_under(entry.path, above | {here})
-        elif entry.is_file():
+            yield from files_under(entry.path, endings, above | {here})
+        elif entry.is_file() and (not endings or entry.name.lower().endswith(endings)):
             yield entry
 
 

@@ -48,6 +48,11 @@ def dataset_of(name: str, entry: Mapping[str, Any]) -> Dataset:
     )
 
 
+def image_endings(name: str) -> tuple[str, ...]:
+    """How the files end that the source ``name`` takes from folders; none if it takes whatever it is told of."""
+    return tuple(source.literal(source.plugin_module("stages.datasets.sources", name), "EXTENSIONS", ()))
+
+
 def require_augmentation(where: str, name: str) -> None:
     require(f"{where}.augmentation", "augmentation", name, source.plugins("stages.datasets.augmentations"))
 

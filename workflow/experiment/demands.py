@@ -11,11 +11,11 @@ from pathlib import Path
 
 from experiment import content, source
 from experiment.config import Experiment
-from experiment.datasets import Dataset
+from experiment.datasets import Dataset, image_endings
 from experiment.encoders import Pretrained
 from experiment.errors import ConfigError
 from experiment.evaluations import EVALUATIONS
-from experiment.plan import is_image, said_images
+from experiment.plan import said_images
 
 
 def check(experiment: Experiment) -> None:
@@ -73,7 +73,7 @@ def _train_folder(dataset: Dataset) -> Path | None:
 
 @functools.cache
 def _images_in(folder: Path, enough: int) -> int | None:
-    images = filter(is_image, content.files_under(str(folder)))
+    images = content.files_under(str(folder), image_endings("folder"))
     try:
         return sum(1 for _ in itertools.islice(images, enough))
     except PermissionError:  # which the fingerprint will name

@@ -14,6 +14,9 @@ from experiment.options import options_of
 
 CATALOGUE = source.ROOT / "stages" / "checkpoints" / "catalogue.toml"
 
+WHENCE = ("url", "convert", "published")
+"""What the catalogue says of a checkpoint that no weights depend on: where it is from, and how good it is."""
+
 
 @dataclass(frozen=True)
 class Trained:
@@ -36,17 +39,20 @@ class Pretrained(Trained):
 
 @dataclass(frozen=True)
 class Fetched:
-    """A public checkpoint. ``entry`` is its table in the catalogue, as text: what a change of it changes.
+    """A public checkpoint, in ``file``. ``entry`` is its table in the catalogue, as text, but for `WHENCE`.
 
-    ``canary`` is by how many points its accuracy may differ from the published one, if it is to be compared.
+    ``canary`` is by how many points its accuracy may differ from the ``published`` one, a protocol and a percentage, if
+    it is to be compared.
     """
 
     name: str
     checkpoint: str
     architecture: str
     dataset: str
+    file: str
     entry: str
     canary: float | None
+    published: tuple[str, float] | None
 
 
 @dataclass(frozen=True)
@@ -111,11 +117,20 @@ def _fetched(where: str, name: str, entry: Mapping[str, Any], dataset: Dataset) 
     table = catalogue[entry["fetch"]]
     if "architecture" not in table:
         raise ConfigError(f"{where}.fetch: the table {entry['fetch']} of {CATALOGUE.name} has no architecture")
+    published = None
     if "canary" in entry:
         require_labels(where, f"canary of {name}", "one", dataset)
-        _require_published(f"{where}.canary", entry["fetch"], table.get("published", {}))
-    text = json.dumps(table, sort_keys=True)
-    return Fetched(name, entry["fetch"], table["architecture"], dataset.name, text, entry.get("canary"))
+        published = _published(f"{where}.canary", entry["fetch"], table.get("published", {}))
+    return Fetched(
+        name=name,
+        checkpoint=entry["fetch"],
+        architecture=table["architecture"],
+        dataset=dataset.name,
+        file=table.get("file") or table.get("url", "").rpartition("/")[2],
+        entry=json.dumps({key: value for key, value in table.items() if key not in WHENCE}, sort_keys=True),
+        canary=entry.get("canary"),
+        published=published,
+    )
 
 
 def _pretrained(where: str, name: str, entry: Mapping[str, Any], dataset: Dataset) -> Pretrained:
@@ -153,15 +168,16 @@ def _catalogue() -> dict[str, Any]:
         raise ConfigError(f"{CATALOGUE}: not a TOML file (are all texts in quotes?): {error}") from None
 
 
-def _require_published(where: str, checkpoint: str, published: Mapping[str, float]) -> None:
-    """A canary compares accuracies of neighbours, which not all authors have published."""
+def _published(where: str, checkpoint: str, published: Mapping[str, float]) -> tuple[str, float]:
+    """The protocol and the accuracy that a canary compares with: of neighbours, which not all have published."""
     names = [name for name, _ in source.literal("stages.canary", "PROTOCOLS", ())]
-    if not published.keys() & set(names):
-        raise ConfigError(
-            f"{where}: {checkpoint} has no published accuracy of nearest neighbours to compare with; expected one of "
-            f"{', '.join(names)} in its table of {CATALOGUE.name}, found {', '.join(published) or 'none'}; take the "
-            "key out"
-        )
+    for name in names:
+        if name in published:
+            return name, published[name]
+    raise ConfigError(
+        f"{where}: {checkpoint} has no published accuracy of nearest neighbours to compare with; expected one of "
+        f"{', '.join(names)} in its table of {CATALOGUE.name}, found {', '.join(published) or 'none'}; take the key out"
+    )
 
 
 def require_architecture(where: str, name: str, dataset: Dataset) -> None:

@@ -25,7 +25,7 @@ def options_of(where: str, module: str, entry: Mapping[str, Any], fixed: Iterabl
 
 
 def given_options(where: str, module: str, values: Mapping[str, Any], fixed: Iterable[str] = ()) -> dict[str, Any]:
-    """``values``, each checked to be an option of ``module`` and of its type."""
+    """``values``, each checked to be an option of ``module`` and of its type, and written as its default is."""
     known = source.options(module)
     for key, value in values.items():
         if key not in known:
@@ -33,7 +33,7 @@ def given_options(where: str, module: str, values: Mapping[str, Any], fixed: Ite
         if not known[key].accepts(value):
             hint = _number_hint(known[key], value)
             raise ConfigError(f"{where}.{key}: expected {known[key].expected}, got {value!r}{hint} ({known[key].help})")
-    return dict(values)
+    return {key: known[key].converted(value) for key, value in values.items()}
 
 
 def _number_hint(option: source.Option, value: Any) -> str:

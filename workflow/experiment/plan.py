@@ -2,21 +2,16 @@
 
 import csv
 import functools
-import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from experiment import content, source
+from experiment import checkpoints, content, source
 from experiment.config import Experiment
-from experiment.datasets import Dataset
+from experiment.datasets import Dataset, image_endings
 from experiment.encoders import Fetched, Student
 from experiment.evaluations import EVALUATIONS, Evaluation
-
-if TYPE_CHECKING:
-    import os
 
 SUSTAINED = 10e12
 """Multiply-adds a second that a GPU is assumed to keep up: 800 images a second of ResNet-50 training at 224 pixels."""
@@ -128,9 +123,7 @@ def plan(experiment: Experiment, to_come: Mapping[str, bool]) -> Iterator[str]:
 
 
 def _checkpoint(encoder: Fetched) -> str:
-    table = json.loads(encoder.entry)
-    name = table.get("file") or table.get("url", "").rpartition("/")[2]
-    file = Path("results/downloads", encoder.checkpoint, name)
+    file = checkpoints.DOWNLOADS / encoder.checkpoint / encoder.file
     return f"{encoder.name}: checkpoint {encoder.checkpoint}, {f'from {file}' if file.is_file() else 'a download'}"
 
 
@@ -278,14 +271,4 @@ def said_images(dataset: Dataset) -> tuple[int, ...]:
 @functools.cache
 def _files(split: Path) -> int:
     """The images in a split's folder."""
-    return sum(map(is_image, content.files_under(str(split)))) if split.is_dir() else 0
-
-
-def is_image(file: "os.DirEntry[str]") -> bool:
-    """Whether `stages.datasets.sources.folder` takes a file for an image."""
-    return file.name.lower().endswith(_endings()) and not file.name.startswith(".")
-
-
-@functools.cache
-def _endings() -> tuple[str, ...]:
-    return tuple(source.literal("stages.datasets.sources.folder", "EXTENSIONS", ()))
+    return sum(1 for _ in content.files_under(str(split), image_endings("folder"))) if split.is_dir() else 0

@@ -3,6 +3,7 @@
 import ast
 import functools
 import hashlib
+import importlib.util
 import re
 import sys
 from collections.abc import Iterator, Mapping
@@ -57,10 +58,17 @@ def architecture_family(name: str) -> str:
 
 @functools.cache
 def tree(module: str) -> ast.Module:
+    """The module's source, with relative imports (``from . import``) by their full names."""
     path = _path_of(module)
     if path is None:
         raise ModuleNotFoundError(f"no source for {module} under {ROOT}")
-    return ast.parse(path.read_text(), filename=str(path))
+    parsed = ast.parse(path.read_text(), filename=str(path))
+    package = module if path.stem == "__init__" else module.rpartition(".")[0]
+    for node in ast.walk(parsed):
+        if isinstance(node, ast.ImportFrom) and node.level:
+            node.module = importlib.util.resolve_name("." * node.level + (node.module or ""), package)
+            node.level = 0
+    return parsed
 
 
 def _path_of(module: str) -> Path | None:
@@ -128,8 +136,20 @@ class Option:
     def _accepts_entry(self, value: Any) -> bool:
         if self.choices:
             return value in self.choices
-        kind = self.kind.removeprefix("tuple[").removesuffix(", ...]")
-        return type(value).__name__ in (("int", "float") if kind == "float" else (kind,))
+        return type(value).__name__ in (("int", "float") if self._entry == "float" else (self._entry,))
+
+    def converted(self, value: Any) -> Any:
+        """An accepted value as the option's default is written: 1 as 1.0, where it is a float, and lists as tuples."""
+        if self.kind.startswith("tuple"):
+            return tuple(map(self._converted_entry, value))
+        return self._converted_entry(value)
+
+    def _converted_entry(self, value: Any) -> Any:
+        return float(value) if self._entry == "float" else value
+
+    @property
+    def _entry(self) -> str:
+        return self.kind.removeprefix("tuple[").removesuffix(", ...]")
 
     @property
     def expected(self) -> str:

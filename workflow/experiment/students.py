@@ -1,5 +1,7 @@
 """The config's students: of each group, every teacher with every architecture, method and seed."""
 
+import dataclasses
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
@@ -26,11 +28,15 @@ def with_students(
         _check_method(name, methods)
     groups = [(f"students[{number}]", group) for number, group in enumerate(config.get("students", []))]
     encoders = dict(others)
+    seeds: dict[str, Student] = {}
     known = {*others, *(name for _, group in groups for name in _all_names_of(group, methods))}
     for where, group in groups:
         for encoder in _students_of(where, group, datasets, methods, known):
             _refuse_another(where, encoder, encoders)
             encoders[encoder.name] = encoder
+            if isinstance(encoder, Student):
+                first = seeds.setdefault(without_seed(encoder.name), encoder)
+                _refuse_more_than_a_seed(where, encoder, first)
     for where, group in groups:
         for name in _names_of(group):
             require_heads(where, name, encoders)
@@ -187,3 +193,19 @@ def _refuse_another(where: str, encoder: Encoder, encoders: Mapping[str, Encoder
             f"{where}: another group has a student {encoder.name} already, with other settings; expected one of each "
             "name: give one of them a variant of its own under methods"
         )
+
+
+def _refuse_more_than_a_seed(where: str, student: Student, first: Student) -> None:
+    """Two groups may have a student's seeds, but with the same settings: tables show the mean of all."""
+    # A teacher that is trained along has the student's name, and so its seed.
+    one, other = (dataclasses.replace(each, name="", teacher="", seed=0) for each in (student, first))
+    if one != other:
+        raise ConfigError(
+            f"{where}: {student.name} has other settings than {first.name}, and tables would show the mean of both; "
+            "expected nothing but another seed: give one of them a variant of its own under methods"
+        )
+
+
+def without_seed(student: str) -> str:
+    """What the names of all seeds of a student have in common."""
+    return re.sub(r"--seed\d+(?!.*--seed\d)", "", student)

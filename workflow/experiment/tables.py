@@ -14,6 +14,7 @@ import yaml
 from experiment import source
 from experiment.errors import ConfigError, require
 from experiment.evaluations import Measurement
+from experiment.students import without_seed
 
 if TYPE_CHECKING:
     from experiment.config import Experiment
@@ -125,7 +126,7 @@ class _Resolver:
         self.measured = {(m.encoder, m.dataset, m.evaluation): m for m in experiment.measurements}
         self.seeds: dict[str, list[str]] = {}
         for name in self.datasets:
-            self.seeds.setdefault(_without_seed(name), []).append(name)
+            self.seeds.setdefault(without_seed(name), []).append(name)
 
     @property
     def names(self) -> list[str]:
@@ -143,10 +144,6 @@ class _Resolver:
             return column.get("dataset", "")
         named = self.evaluations[column["evaluation"]].datasets
         return named[0] if len(named) == 1 else self.datasets[encoder]
-
-
-def _without_seed(student: str) -> str:
-    return re.sub(r"--seed\d+(?!.*--seed\d)", "", student)
 
 
 def _table(name: str, entry: Mapping[str, Any], resolver: _Resolver) -> Table:

@@ -32,7 +32,7 @@ rule layer_probe:
         " python -m stages.layer_probe {params.options} --name {wildcards.evaluation}"
         " --weights {input.weights[0]} --train {input.train[0]} --val {input.val[0]}"
         " --augmentation {params.augmentation} --workers $(({resources.cpus_per_task} - 1))"
-        " --metrics {output.metrics} --checkpoints {params.checkpoints} --checkpoint-key {params.code} > {log} 2>&1"
+        " --metrics {output.metrics} --checkpoints {params.checkpoints} --checkpoint-key {params.code}-{params.image:q} > {log} 2>&1"
 
 
 rule cost:
@@ -93,4 +93,4 @@ rule voc_detection:
         " python -m stages.voc_detection {params.options} --name {wildcards.evaluation}"
         " --weights {input.weights[0]} --train {input.train[0]} --val {input.val[0]}"
         " --workers $(({resources.cpus_per_task} - 1)) --metrics {output.metrics}"
-        " --checkpoints {params.checkpoints} --checkpoint-key {params.code} > {log} 2>&1"
+        " --checkpoints {params.checkpoints} --checkpoint-key {params.code}-{params.image:q} > {log} 2>&1"

@@ -12,6 +12,8 @@ rule fetch_dataset:
         mem_mb=scaled(8000),
         runtime=scaled(1440),
         cpus_per_task=1,
+        # No parameter: where the images are makes no difference, only what they are.
+        path=get_source_path,
     params:
         source=lambda wildcards: experiment.datasets[wildcards.dataset].source,
         options=get_source_options,
@@ -19,7 +21,7 @@ rule fetch_dataset:
         code=get_source_code,
         image=get_image("torch"),
     shell:
-        "OMP_NUM_THREADS={threads} python -m stages.fetch_dataset --source {params.source} {params.options}"
+        "OMP_NUM_THREADS={threads} python -m stages.fetch_dataset --source {params.source} {params.options} {resources.path}"
         " --name {wildcards.dataset} --train {output.train[0]} --val {output.val[0]}"
         " --downloads results/downloads --workers $(({resources.cpus_per_task} - 1)) > {log} 2>&1"
 

@@ -16,6 +16,7 @@ rule fetch_weights:
     params:
         checkpoint=lambda wildcards: get_encoder(wildcards).checkpoint,
         size=lambda wildcards: experiment.datasets[get_encoder(wildcards).dataset].size,
+        file=lambda wildcards: get_encoder(wildcards).file,
         entry=lambda wildcards: get_encoder(wildcards).entry,
         code=get_checkpoint_code,
         image=get_image("torch"),
@@ -58,7 +59,7 @@ rule pretrain:
         " {params.options} --name {wildcards.encoder} --train {input.train[0]}"
         " --workers $(({resources.cpus_per_task} - 1))"
         " --weights {output.weights[0]} --heads {output.heads[0]} --history {output.history}"
-        " --checkpoints {params.checkpoints} --checkpoint-key {params.code} > {log} 2>&1"
+        " --checkpoints {params.checkpoints} --checkpoint-key {params.code}-{params.image:q} > {log} 2>&1"
 
 
 rule distill:
@@ -95,7 +96,7 @@ rule distill:
         " {params.options} --name {wildcards.encoder} --train {input.train[0]} {params.teacher}"
         " --workers $(({resources.cpus_per_task} - 1))"
         " --weights {output.weights[0]} --heads {output.heads[0]} --history {output.history}"
-        " --checkpoints {params.checkpoints} --checkpoint-key {params.code} > {log} 2>&1"
+        " --checkpoints {params.checkpoints} --checkpoint-key {params.code}-{params.image:q} > {log} 2>&1"
 
 
 rule distill_online:
@@ -139,4 +140,4 @@ rule distill_online:
         " --weights {output.weights[0]} --heads {output.heads[0]} --history {output.history}"
         " --teacher-weights {output.teacher_weights[0]} --teacher-heads {output.teacher_heads[0]}"
         " --teacher-history {output.teacher_history}"
-        " --checkpoints {params.checkpoints} --checkpoint-key {params.code} > {log} 2>&1"
+        " --checkpoints {params.checkpoints} --checkpoint-key {params.code}-{params.image:q} > {log} 2>&1"

@@ -58,7 +58,7 @@ rule linear_probe:
         " python -m stages.linear_probe {params.options} {params.files}"
         " --name {wildcards.evaluation} --workers $(({resources.cpus_per_task} - 1))"
         " --train {input.train[0]} --val {input.val[0]} --metrics {output.metrics}"
-        " --checkpoints {params.checkpoints} --checkpoint-key {params.code} > {log} 2>&1"
+        " --checkpoints {params.checkpoints} --checkpoint-key {params.code}-{params.image:q} > {log} 2>&1"
 
 
 rule retrieval:
@@ -213,12 +213,12 @@ rule canary:
         runtime=scaled(60),
         cpus_per_task=get_cores("canary"),
     params:
-        tolerance=lambda wildcards: experiment.canaries[wildcards.encoder],
+        options=get_canary_options,
         code=source.fingerprint("stages.canary"),
         image=get_image("faiss"),
     shell:
         "OMP_NUM_THREADS={resources.cpus_per_task} python -m stages.lease {resources.gpu}"
-        " python -m stages.canary --tolerance {params.tolerance}"
+        " python -m stages.canary {params.options}"
         " --train {input.train[0]} --val {input.val[0]} --metrics {output.metrics} > {log} 2>&1"
 
 

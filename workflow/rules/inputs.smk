@@ -1,11 +1,13 @@
 # What the rules' inputs and parameters are: functions of the wildcards, over the checked config.
 
 import atexit
+import os
 import sys
 from pathlib import Path
 
-from experiment import commands, content, demands, images, source
+from experiment import checkpoints, commands, content, demands, images, source
 from experiment.config import Experiment
+from experiment.datasets import image_endings
 from experiment.errors import ConfigError
 from experiment.plan import plan
 from experiment.repeated import refuse_repeated_keys
@@ -17,6 +19,7 @@ try:
     # It looks into folders, which a submitted job need not do again.
     if workflow.is_main_process:
         demands.check(experiment)
+        checkpoints.refuse_replaced(experiment.checkpoints, os.environ)
 except ConfigError as error:
     sys.exit(f"error: config: {error}")
 
@@ -58,14 +61,20 @@ def get_pack(dataset, split):
 
 
 def get_source_options(wildcards):
-    return commands.flags(experiment.datasets[wildcards.dataset].options)
+    options = experiment.datasets[wildcards.dataset].options
+    return commands.flags({name: value for name, value in options.items() if name != "path"})
+
+
+def get_source_path(wildcards):
+    options = experiment.datasets[wildcards.dataset].options
+    return commands.flags({"path": options["path"]} if "path" in options else {})
 
 
 def get_source_content(wildcards):
     """The fingerprint of the user's own images, for a source that reads a folder: of the parts that it reads."""
-    folder = get_source_folder(wildcards)
+    folder, endings = get_source_folder(wildcards), image_endings(experiment.datasets[wildcards.dataset].source)
     try:
-        return content.fingerprint(folder, get_source_parts(wildcards)) if folder else "of the package"
+        return content.fingerprint(folder, get_source_parts(wildcards), endings) if folder else "of the package"
     except ConfigError as error:
         sys.exit(f"error: datasets.{wildcards.dataset}.path: {error}")
 
@@ -287,6 +296,12 @@ def get_evaluation_options(wildcards):
 
 def get_canary_input(wildcards):
     return get_caches(wildcards.encoder, get_encoder(wildcards).dataset)
+
+
+def get_canary_options(wildcards):
+    encoder = get_encoder(wildcards)
+    protocol, accuracy = encoder.published
+    return commands.flags({"protocol": protocol, "published": accuracy, "tolerance": encoder.canary})
 
 
 def get_canaries():

@@ -2,8 +2,9 @@
 
 A source that can be downloaded has an option ``path``, by default empty, and ``download(options, downloads)``: it
 brings the files into the folder ``downloads`` and returns what to take as the ``path`` then. ``FOLDER`` is the part of
-``path`` that the source reads, or the parts of which it reads those that are there, if not all of it. ``IMAGES`` are
-about how many train and val images there are, for the plan. A source whose images have several labels each says
+``path`` that the source reads, or the parts of which it reads those that are there, if not all of it; ``EXTENSIONS``
+are how files in them end that it takes for images, hidden ones aside, if it looks at no others. ``IMAGES`` are about
+how many train and val images there are, for the plan. A source whose images have several labels each says
 ``LABELS = "several"``. What an option decides is by the option's name and value: ``{"variant": {"small": ...}}``.
 """
 
