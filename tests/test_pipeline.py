@@ -376,12 +376,6 @@ def test_a_fetched_teacher_passes_through_the_same_jobs(
     assert done.returncode == 0, done.stdout
     assert "public (resnet50)" in (project.path / "results/tables/comparison.md").read_text()
     assert "swav_100ep" in (project.path / "checkpoints.lock").read_text()
-    whole = file.read_bytes()
-    file.write_bytes(whole + b"more")
-    refused = project.snakemake("--dry-run")
-    assert refused.returncode == 1
-    assert f"error: config: {file}: not the file that public was made of" in refused.stdout
-    file.write_bytes(whole)
     project.replace("stages/checkpoints/catalogue.toml", "linear = 72.1", "linear = 72.1, 1-nn = 50.0")
     assert project.would_run() == set()
     project.replace("stages/checkpoints/catalogue.toml", "[swav_100ep]", '[swav_100ep]\nsha256 = "0"')

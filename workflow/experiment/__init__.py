@@ -7,9 +7,8 @@ the file itself, and `errors` says what is wrong.
 
 The stages: `source` reads their options and fingerprints from their source, and `commands` writes their command lines.
 
-What else a run depends on: `content` fingerprints the users' own data, `checkpoints` holds public ones to what they
-were, `images` knows the containers, `machine` what is here, `slurm` what a profile asks of a cluster, and `nodes` how
-one training runs on several.
+What else a run depends on: `content` fingerprints the users' own data, `images` knows the containers, `machine` what is
+here, `slurm` what a profile asks of a cluster, and `nodes` how one training runs on several.
 
 For readers: `plan` says what is to come, `document` writes docs/config.md, and `gather` joins pages of results.
 """

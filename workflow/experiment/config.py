@@ -91,16 +91,13 @@ class Experiment:
 
     @property
     def fetched(self) -> list[str]:
-        return [encoder.name for encoder in self.checkpoints]
-
-    @property
-    def checkpoints(self) -> list[Fetched]:
-        return [encoder for encoder in self.encoders.values() if isinstance(encoder, Fetched)]
+        return [name for name, encoder in self.encoders.items() if isinstance(encoder, Fetched)]
 
     @property
     def canaries(self) -> dict[str, float]:
         """The fetched encoders that are to be as good as published, each with its tolerance in points."""
-        return {encoder.name: encoder.canary for encoder in self.checkpoints if encoder.canary is not None}
+        fetched = (encoder for encoder in self.encoders.values() if isinstance(encoder, Fetched))
+        return {encoder.name: encoder.canary for encoder in fetched if encoder.canary is not None}
 
     @property
     def students(self) -> list[str]:

@@ -1,4 +1,4 @@
-"""The fingerprint of a folder, or a file, of the user's own: names and bytes count, dates do not.
+"""The fingerprint of a folder of the user's own: names and bytes count, dates do not.
 
 Bytes are read once: a file of the size and date that were seen before is known by the digest that was taken then, and
 a folder whose files all are, by the fingerprint.
@@ -48,17 +48,6 @@ def _fingerprint(folder: str, parts: tuple[str, ...], endings: tuple[str, ...]) 
     found = _digest(f"{path.removeprefix(prefix)} {sha256}" for path, (*_, sha256) in sorted(digests.items()))
     _remember(memory, [_state((path, size, date) for path, (size, date, _) in digests.items()), found], digests)
     return found
-
-
-def sha256(path: Path) -> str:
-    """A file's, whose bytes are read once."""
-    memory = MEMORY / f"{_digest([str(path)])}.jsonl"
-    status = path.stat()
-    seen: dict[str, list[Any]] = next(_recall(memory), {})
-    digests = _digests([(str(path), status.st_size, status.st_mtime_ns)], seen)
-    if digests != seen:
-        _remember(memory, digests)
-    return str(digests[str(path)][2])
 
 
 def require(where: str, folder: str, parts: tuple[str, ...]) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from experiment import checkpoints, content, source
+from experiment import content, source
 from experiment.config import Experiment
 from experiment.datasets import Dataset, image_endings
 from experiment.encoders import Fetched, Student
@@ -123,7 +123,7 @@ def plan(experiment: Experiment, to_come: Mapping[str, bool]) -> Iterator[str]:
 
 
 def _checkpoint(encoder: Fetched) -> str:
-    file = checkpoints.DOWNLOADS / encoder.checkpoint / encoder.file
+    file = Path("results/downloads", encoder.checkpoint, encoder.file)
     return f"{encoder.name}: checkpoint {encoder.checkpoint}, {f'from {file}' if file.is_file() else 'a download'}"
 
 

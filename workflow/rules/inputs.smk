@@ -1,11 +1,10 @@
 # What the rules' inputs and parameters are: functions of the wildcards, over the checked config.
 
 import atexit
-import os
 import sys
 from pathlib import Path
 
-from experiment import checkpoints, commands, content, demands, images, source
+from experiment import commands, content, demands, images, source
 from experiment.config import Experiment
 from experiment.datasets import image_endings
 from experiment.errors import ConfigError
@@ -19,7 +18,6 @@ try:
     # It looks into folders, which a submitted job need not do again.
     if workflow.is_main_process:
         demands.check(experiment)
-        checkpoints.refuse_replaced(experiment.checkpoints, os.environ)
 except ConfigError as error:
     sys.exit(f"error: config: {error}")
 
