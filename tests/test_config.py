@@ -451,6 +451,11 @@ REFUSALS = {
         1,
         ["students[0]: compress-2q: batch_size is 1; expected at least 2"],
     ),
+    "a group's option that one of its methods does not take": (
+        "students/0/options/queue_length",
+        64,
+        ["students[0].options: unknown key of regression-bn 'queue_length'"],
+    ),
     "a projection head without outputs": (
         "encoders/teacher/projection_dimension",
         0,
