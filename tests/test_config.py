@@ -473,7 +473,7 @@ REFUSALS = {
     ),
     "no neighbours": ("evaluations/knn", {"k": 0}, ["evaluations.knn: k is 0; expected at least 1"]),
     "more labels than all": ("evaluations/knn", {"labels": 200}, ["evaluations.knn: labels has 200"]),
-    "no protocols": ("evaluations/linear/presets", [], ["evaluations.linear: presets is 0; expected at least 1"]),
+    "no protocols": ("evaluations/linear/presets", [], ["evaluations.linear: presets is empty; expected at least one"]),
     "a fraction above all": ("datasets/digits/train_fraction", 2, ["datasets.digits: train_fraction is 2; expected"]),
     "a choice that does not exist": ("encoders/teacher/schedule", "linear", ["one of step, cosine", "'linear'"]),
     "a missing key": ("encoders/teacher/architecture", None, ["encoders.teacher", "'architecture' is missing"]),
@@ -530,6 +530,7 @@ REFUSALS = {
         {"encoders": ["techer*"]},
         ["evaluations.knn.encoders", "did you mean 'teacher'"],
     ),
+    "a teacher where there is no encoder": ("encoders", {}, ["students[0].teachers", "'teacher'; known are none"]),
     "an unknown teacher": ("students/0/teachers", ["techer"], ["students[0].teachers", "did you mean 'teacher'"]),
     "a picture of nothing": ("cluster_pictures", ["nobody"], ["cluster_pictures", "'nobody'"]),
     "an encoder's name with a backslash": (
