@@ -43,7 +43,8 @@ def add_options(parser: argparse.ArgumentParser, options: type) -> None:
         flag = f"--{field.name.replace('_', '-')}"
         required = field.default is dataclasses.MISSING
         default = None if required else field.default
-        text = f"{help_text} (default: {_shown(default)})".replace("%", "%%")
+        shown = "" if required else f" (default: {_shown(default) or 'empty'})"
+        text = f"{help_text}{shown}".replace("%", "%%")
         group.add_argument(flag, default=default, help=text, required=required, **_argument_of(kind))
 
 
