@@ -43,7 +43,8 @@ def add_options(parser: argparse.ArgumentParser, options: type) -> None:
         flag = f"--{field.name.replace('_', '-')}"
         required = field.default is dataclasses.MISSING
         default = None if required else field.default
-        text = f"{help_text} (default: {_shown(default)})".replace("%", "%%")
+        shown = "" if required else f" (default: {_shown(default) or 'empty'})"
+        text = f"{help_text}{shown}".replace("%", "%%")
         group.add_argument(flag, default=default, help=text, required=required, **_argument_of(kind))
 
 
@@ -132,7 +133,9 @@ def run(main: Callable[[Sequence[str] | None], None], first_to_fail: Callable[[]
         first_to_fail: called when the stage fails, whether no other of the processes that work together has failed
             before: that one says why, and the others are silent.
     """
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    # Of libraries only warnings: faiss's first lines are of modules that it does not find and does not need.
+    logging.basicConfig(format="%(message)s", stream=sys.stderr)
+    logger.setLevel(logging.INFO)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _leave)
     try:

@@ -1,6 +1,6 @@
 """Measure what an encoder costs: parameters, multiply-adds, and how fast it is on the machine at hand.
 
-    python -m stages.cost --weights student.safetensors --teacher teacher.safetensors --dataset imagenet \\
+    python -m stages.cost --weights student.safetensors --teacher weights.safetensors --dataset digits \\
         --metrics cost.json
 
 All of the backbone alone, at the encoder's own input size. "FLOPs" are multiply-adds, as papers count them (4.1 G for a

@@ -2,7 +2,8 @@
 
     python -m stages.distill --method compress-2q --name student --architecture mobilenet_v2 --train train.h5 \\
         --teacher-embeddings teacher-train.h5 --augmentation affine-elastic --size 32 --epochs 40 \\
-        --weights weights.safetensors --heads heads.safetensors --history history.csv --checkpoints checkpoints/student
+        --schedule cosine --queue-length 1024 --weights student.safetensors --heads student-heads.safetensors \\
+        --history student.csv --checkpoints checkpoints/student
 
 With --teacher-embeddings the teacher has seen each image once, unaugmented; with --teacher-weights it sees the same
 augmented view as the student, at the cost of its forward pass; with --teacher-views it has seen several views of each

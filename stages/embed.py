@@ -1,6 +1,6 @@
 """Embed a dataset's splits with one encoder, once: what every evaluation and every cached teacher reads.
 
-    python -m stages.embed --weights weights.safetensors --augmentation crop-flip \\
+    python -m stages.embed --weights weights.safetensors --augmentation affine-elastic \\
         --images train.h5 val.h5 --embeddings teacher-train.h5 teacher-val.h5
 
 Each image is seen in its evaluation view, without chance, at the encoder's own input size and normalisation. Vectors

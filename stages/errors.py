@@ -18,6 +18,13 @@ def at_least(minimum: int, **values: int) -> None:
             raise UserError(f"--{name.replace('_', '-')} is {value}; expected at least {minimum}")
 
 
+def filled(**values: Sequence[Any]) -> None:
+    """Raise the error for the first of the options ``values`` that has no entry."""
+    for name, entries in values.items():
+        if not entries:
+            raise UserError(f"--{name.replace('_', '-')} is empty; expected at least one")
+
+
 def above_zero(**values: float) -> None:
     """Raise the error for the first of the options ``values`` that is not above zero."""
     for name, value in values.items():

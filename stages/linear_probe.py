@@ -34,7 +34,7 @@ from stages.command_line import (
     read_options,
     run,
 )
-from stages.errors import UserError, above_zero, at_least, different, percentages
+from stages.errors import UserError, above_zero, at_least, different, filled, percentages
 
 if TYPE_CHECKING:
     import torch
@@ -63,7 +63,8 @@ class Options:
 
     def __post_init__(self) -> None:
         at_least(0, epochs=self.epochs, seed=self.seed)
-        at_least(1, runs=self.runs, presets=len(self.presets), labels=len(self.labels))
+        at_least(1, runs=self.runs)
+        filled(presets=self.presets, labels=self.labels)
         percentages(*self.labels)
         for rate in self.learning_rates:
             above_zero(learning_rates=rate)

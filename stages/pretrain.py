@@ -1,7 +1,7 @@
 """Train an encoder without a teacher: self-supervised, supervised, or not at all.
 
     python -m stages.pretrain --method simclr --name teacher --architecture resnet18 --train train.h5 \\
-        --augmentation affine-elastic --size 32 --epochs 60 \\
+        --augmentation affine-elastic --size 32 --epochs 60 --batch-size 256 --learning-rate 0.3 \\
         --weights weights.safetensors --heads heads.safetensors --history history.csv --checkpoints checkpoints/teacher
 
 Killed or asked to terminate, it goes on from its last checkpoint when started again with the same arguments, and ends

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from stages.command_line import add_metrics_arguments, add_options, parser_of, read_options, run
-from stages.errors import UserError, at_least, require_split
+from stages.errors import UserError, at_least, filled, require_split
 
 if TYPE_CHECKING:
     import numpy as np
@@ -34,8 +34,7 @@ class Options:
     ks: Annotated[tuple[int, ...], "how many neighbours are looked at, for one recall each"] = (1, 2, 4, 8)
 
     def __post_init__(self) -> None:
-        if not self.ks:
-            raise UserError("--ks is empty; expected at least one number of neighbours")
+        filled(ks=self.ks)
         at_least(1, ks=min(self.ks))
 
 

@@ -1,6 +1,5 @@
 """Exact nearest-neighbour search by faiss, on the GPUs that faiss finds or else on the CPU."""
 
-import logging
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
@@ -14,11 +13,6 @@ if TYPE_CHECKING:
 
 GPU_SLICE_BYTES = 2**30
 """How much of the anchors is searched at once on GPUs, which are sent all queries anew for each slice."""
-
-
-# faiss reports which of its builds it loads, and every slice it searches, as if they were of interest.
-for reporter in ("faiss.loader", "faiss.contrib.exhaustive_search"):
-    logging.getLogger(reporter).setLevel(logging.WARNING)
 
 
 def slice_bytes() -> int | None:

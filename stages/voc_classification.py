@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated
 
 from stages.command_line import add_evaluation_arguments, add_options, parser_of, read_options, run
-from stages.errors import UserError, at_least
+from stages.errors import UserError, at_least, filled
 
 if TYPE_CHECKING:
     import numpy as np
@@ -31,8 +31,7 @@ class Options:
 
     def __post_init__(self) -> None:
         at_least(2, folds=self.folds)
-        if not self.costs:
-            raise UserError("--costs is empty; expected at least one power of 4")
+        filled(costs=self.costs)
         if max(map(abs, self.costs)) > 30:
             raise UserError(f"--costs has {max(self.costs, key=abs)}; expected powers of 4 from -30 to 30")
 

@@ -22,7 +22,7 @@ from stages.command_line import (
     read_options,
     run,
 )
-from stages.errors import UserError, at_least
+from stages.errors import UserError, at_least, filled
 from stages.training.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -49,8 +49,7 @@ class Options(Recipe):
     def __post_init__(self) -> None:
         super().__post_init__()
         at_least(32, min_size=self.min_size, max_size=self.max_size)
-        if not self.anchors:
-            raise UserError("--anchors is empty; expected at least one side")
+        filled(anchors=self.anchors)
 
 
 def main(argv: Sequence[str] | None = None) -> None:

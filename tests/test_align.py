@@ -182,5 +182,5 @@ def test_the_program_refuses_embeddings_in_place_of_assignments(
 ) -> None:
     before = set(tmp_path.rglob("*"))
     done = program("align", *flags({"assignments": one_hot_pair[0], "metrics": tmp_path / "ca.json"}))
-    expected = "expected a assignments file, found embeddings"
+    expected = "expected assignments, found embeddings"
     assert_refused(done, one_hot_pair[0], expected, folder=tmp_path, before=before)

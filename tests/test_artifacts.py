@@ -350,7 +350,7 @@ def test_a_file_of_another_kind_is_refused(kind: str, other: str, made: dict[str
     if other == kind:
         READERS[kind](made[kind])
         return
-    with pytest.raises(UserError, match=rf"{other}\.h5: expected a {kind} file, found {other}"):
+    with pytest.raises(UserError, match=rf"{other}\.h5: expected {kind}, found {other}"):
         READERS[kind](made[other])
 
 
@@ -366,8 +366,14 @@ def test_an_hdf5_file_of_others_is_refused(tmp_path: Path) -> None:
 def test_anything_else_is_refused(kind: str, content: bytes, tmp_path: Path) -> None:
     path = tmp_path / "file.h5"
     path.write_bytes(content)
-    with pytest.raises(UserError, match=r"file\.h5: "):
+    with pytest.raises(UserError, match=r"file\.h5: .*unless it was given by mistake, delete it"):
         READERS[kind](path)
+
+
+@pytest.mark.parametrize("kind", READERS)
+def test_a_folder_is_no_file(kind: str, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=rf"no such {kind} file"):
+        READERS[kind](tmp_path)
 
 
 @pytest.mark.parametrize("kind", READERS)
@@ -387,7 +393,7 @@ def test_weights_without_a_card_are_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize("content", [b"", b"{", b"[1, 2]", b"{}", b'{"seeds": [1]}', b'{"seeds": 1}', b"\xff\xfe\x00"])
 def test_what_is_not_our_metrics_is_refused(content: bytes, tmp_path: Path) -> None:
     (tmp_path / "knn.json").write_bytes(content)
-    with pytest.raises(UserError, match=r"knn\.json: not a metrics file of ours"):
+    with pytest.raises(UserError, match=r"knn\.json: not a metrics file of ours .*unless it was given by mistake"):
         read_metrics(tmp_path / "knn.json")
 
 

@@ -15,7 +15,7 @@ from stages.artifacts.assignments import Assignments, read_assignments
 from stages.artifacts.embeddings import unit_rows
 from stages.artifacts.metrics import Metrics, read_metrics
 from stages.errors import UserError
-from tests.conftest import flags, peak_bytes
+from tests.conftest import flags, peak_bytes, program
 
 Make = Callable[..., Path]
 
@@ -53,6 +53,14 @@ def test_separate_groups_are_found_whatever_the_length_of_their_vectors(make_emb
     assert len(set(name.values())) == 6
     np.testing.assert_array_equal(train, [name[label] for label in labels[:100]])
     np.testing.assert_array_equal(val, [name[label] for label in labels[100:]])
+
+
+def test_the_log_is_the_stages_own(pixels: tuple[Path, Path], tmp_path: Path) -> None:
+    """What faiss says when it is loaded, of modules that are not found, would look like a fault."""
+    arguments = {"train": pixels[0], "val": pixels[1], "assignments": tmp_path / "clusters.h5", "clusters": 10}
+    done = program("cluster", *flags(arguments))
+    assert done.returncode == 0
+    assert [line for line in done.stderr.splitlines() if not line.startswith("10-means on ")] == []
 
 
 def test_clusters_are_as_tight_as_scikit_learns(pixels: tuple[Path, Path]) -> None:

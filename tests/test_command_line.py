@@ -124,8 +124,10 @@ def test_help_shows_every_default_as_it_would_be_typed(capsys: pytest.CaptureFix
         "(default: step)",
         "(default: 90 120)",
         "(default: near far)",
+        "where (default: empty)",
     ):
         assert part in text
+    assert "(default: None)" not in text
 
 
 def test_at_least_names_the_option_as_it_is_typed() -> None:

@@ -483,6 +483,11 @@ REFUSALS = {
         1,
         ["students[0]: compress-2q: batch_size is 1; expected at least 2"],
     ),
+    "a group's option that one of its methods does not take": (
+        "students/0/options/queue_length",
+        64,
+        ["students[0].options: unknown key of regression-bn 'queue_length'"],
+    ),
     "a projection head without outputs": (
         "encoders/teacher/projection_dimension",
         0,
@@ -500,7 +505,7 @@ REFUSALS = {
     ),
     "no neighbours": ("evaluations/knn", {"k": 0}, ["evaluations.knn: k is 0; expected at least 1"]),
     "more labels than all": ("evaluations/knn", {"labels": 200}, ["evaluations.knn: labels has 200"]),
-    "no protocols": ("evaluations/linear/presets", [], ["evaluations.linear: presets is 0; expected at least 1"]),
+    "no protocols": ("evaluations/linear/presets", [], ["evaluations.linear: presets is empty; expected at least one"]),
     "a fraction above all": ("datasets/digits/train_fraction", 2, ["datasets.digits: train_fraction is 2; expected"]),
     "a choice that does not exist": ("encoders/teacher/schedule", "linear", ["one of step, cosine", "'linear'"]),
     "a missing key": ("encoders/teacher/architecture", None, ["encoders.teacher", "'architecture' is missing"]),
@@ -557,6 +562,7 @@ REFUSALS = {
         {"encoders": ["techer*"]},
         ["evaluations.knn.encoders", "did you mean 'teacher'"],
     ),
+    "a teacher where there is no encoder": ("encoders", {}, ["students[0].teachers", "'teacher'; known are none"]),
     "an unknown teacher": ("students/0/teachers", ["techer"], ["students[0].teachers", "did you mean 'teacher'"]),
     "a picture of nothing": ("cluster_pictures", ["nobody"], ["cluster_pictures", "'nobody'"]),
     "an encoder's name with a backslash": (

@@ -133,7 +133,9 @@ def test_the_defaults_are_the_papers() -> None:
     assert not options.warmup_epochs
 
 
-@pytest.mark.parametrize("wrong", [{"temperature": 0.0}, {"momentum": 1.0}, {"projection_dimension": 0}])
+@pytest.mark.parametrize(
+    "wrong", [{"temperature": 0.0}, {"momentum": 1.0}, {"queue_length": 0}, {"projection_dimension": 0}]
+)
 def test_options_out_of_range_are_refused(wrong: dict[str, float]) -> None:
     flag = next(iter(wrong)).replace("_", "-")
     with pytest.raises(UserError, match=f"^--{flag} is "):

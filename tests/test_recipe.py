@@ -132,6 +132,8 @@ def test_a_queue_without_slots_is_refused() -> None:
         ("compress-1q", {"temperature": -0.04}, "--temperature is -0.04; expected a number above 0"),
         ("compress-2q", {"temperature": 0.0}, "--temperature is 0; expected a number above 0"),
         ("compress-2q", {"momentum": 1.0}, "--momentum is 1; expected 0"),
+        ("seed", {"queue_length": 0}, "--queue-length is 0; expected at least 1"),
+        ("pkt", {"weight": math.nan}, "--weight is nan; expected a number above 0"),
         ("pkt", {"optimizer": "lars", "weight_decay": 0.0}, "--weight-decay is 0; expected a number above 0"),
     ],
 )

@@ -214,7 +214,7 @@ def test_shards_made_again_alike_leave_the_digest_as_it_was(
 
 
 def test_a_shard_alone_is_no_cache(cache: Path, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="expected a embeddings file, found embeddings shard"):
+    with pytest.raises(UserError, match="expected embeddings, found embeddings shard"):
         read_embeddings(tmp_path / "train.shards/1of4.h5")
 
 

@@ -157,7 +157,7 @@ def test_the_two_statistics_are_two_teachers() -> None:
 @pytest.mark.parametrize(
     ("views", "complaint"),
     [
-        ((), "--views is empty; expected one view or more"),
+        ((), "--views is empty; expected at least one"),
         (("t-sv", "tema-sv", "t-sv"), "--views has an entry twice: t-sv tema-sv t-sv"),
     ],
 )

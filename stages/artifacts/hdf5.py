@@ -20,18 +20,19 @@ def open_complete(path: Path, kind: str) -> Iterator[Any]:
     """Open an HDF5 file of ours for reading; refuse a missing, damaged, incomplete or different one."""
     import h5py
 
-    if not path.exists():
+    if not path.is_file():
         raise UserError(f"{path}: no such {kind} file")
     try:
         file = h5py.File(path, "r")
     except OSError as error:
         raise UserError(
-            f"{path}: damaged or truncated, not a readable HDF5 file ({error}); {AGAIN.format(path=path)}"
+            f"{path}: damaged or truncated, not a readable HDF5 file ({error}); unless it was given by mistake, "
+            f"{AGAIN.format(path=path)}"
         ) from error
     with file:
         found = file.attrs.get("kind")
         if found != kind:
-            raise UserError(f"{path}: expected a {kind} file, found {found or 'an HDF5 file that is not ours'}")
+            raise UserError(f"{path}: expected {kind}, found {found or 'an HDF5 file that is not ours'}")
         if not file.attrs.get("complete", False):
             raise UserError(f"{path}: incomplete, its writing was interrupted; {AGAIN.format(path=path)}")
         yield file

@@ -104,5 +104,6 @@ def read_metrics(path: Path) -> Metrics:
         return Metrics(**{**fields, "seeds": tuple(fields["seeds"])})
     except (ValueError, TypeError, KeyError) as error:
         raise UserError(
-            f"{path}: not a metrics file of ours ({error}); delete it and run the evaluation again"
+            f"{path}: not a metrics file of ours ({error}); unless it was given by mistake, delete it and run the "
+            "evaluation again"
         ) from error

@@ -111,7 +111,7 @@ class refusing_damage:  # noqa: N801 (reads as a context manager function)
 
     def __init__(self, path: Path, kind: str = "weights") -> None:
         self.path = path
-        if not path.exists():
+        if not path.is_file():
             raise UserError(f"{path}: no such {kind} file")
 
     def __enter__(self) -> None:
@@ -122,5 +122,6 @@ class refusing_damage:  # noqa: N801 (reads as a context manager function)
 
         if isinstance(error, SafetensorError):
             raise UserError(
-                f"{self.path}: not a whole safetensors file ({error}); delete it and run the stage that makes it again"
+                f"{self.path}: not a whole safetensors file ({error}); unless it was given by mistake, delete it and "
+                "run the stage that makes it again"
             ) from error

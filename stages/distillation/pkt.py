@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 from stages.architectures import Encoder
 from stages.distillation import Distillation, Setting, teacher_of
+from stages.errors import above_zero
 from stages.training.batches import Batch
 from stages.training.recipe import TrainingRecipe
 
@@ -23,6 +24,10 @@ EPSILON = 1e-7
 @dataclasses.dataclass(frozen=True)
 class Options(TrainingRecipe):
     weight: Annotated[float, "factor of the loss"] = 30_000.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        above_zero(weight=self.weight)
 
 
 class PKT(Distillation):

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from stages.architectures import Encoder
 from stages.distillation import Distillation, Setting, teacher_of
-from stages.errors import above_zero
+from stages.errors import above_zero, at_least
 from stages.similarity.fused import similarity_kl
 from stages.similarity.options import not_too_sharp
 from stages.similarity.queue import AnchorQueue
@@ -44,6 +44,7 @@ class Options(TrainingRecipe):
     def __post_init__(self) -> None:
         super().__post_init__()
         above_zero(temperature=self.temperature, teacher_temperature=self.teacher_temperature)
+        at_least(1, queue_length=self.queue_length)
         not_too_sharp(self.precision, temperature=self.temperature, teacher_temperature=self.teacher_temperature)
 
 

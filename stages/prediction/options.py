@@ -3,7 +3,7 @@
 import dataclasses
 from typing import Annotated, Literal
 
-from stages.errors import UserError, at_least, different
+from stages.errors import UserError, at_least, different, filled
 from stages.training.large_batches import LargeBatchRecipe
 
 
@@ -28,8 +28,7 @@ class SimDisOptions(LargeBatchRecipe):
         at_least(1, hidden_dimension=self.hidden_dimension, projection_dimension=self.projection_dimension)
         if not 0 <= self.momentum <= 1:
             raise UserError(f"--momentum is {self.momentum:g}; expected 0 to 1")
-        if not self.views:
-            raise UserError("--views is empty; expected one view or more")
+        filled(views=self.views)
         different(views=self.views)
 
 

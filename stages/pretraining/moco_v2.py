@@ -42,7 +42,7 @@ class Options(TrainingRecipe):
     def __post_init__(self) -> None:
         super().__post_init__()
         above_zero(temperature=self.temperature)
-        at_least(1, projection_dimension=self.projection_dimension)
+        at_least(1, queue_length=self.queue_length, projection_dimension=self.projection_dimension)
         if not 0 <= self.momentum < 1:
             raise UserError(
                 f"--momentum is {self.momentum:g}; expected 0 (keys by the newest weights) or more, below 1"

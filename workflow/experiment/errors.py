@@ -16,4 +16,4 @@ def require(where: str, kind: str, name: str, known: Iterable[str]) -> None:
 def unknown(kind: str, name: str, known: Iterable[str]) -> str:
     nearest = difflib.get_close_matches(str(name), list(known), n=1, cutoff=0.5)
     hint = f", did you mean {nearest[0]!r}?" if nearest else ";"
-    return f"unknown {kind} {name!r}{hint} known are {', '.join(sorted(set(known)))}"
+    return f"unknown {kind} {name!r}{hint} known are {', '.join(sorted(set(known))) or 'none'}"

@@ -24,12 +24,18 @@ def options_of(where: str, module: str, entry: Mapping[str, Any], fixed: Iterabl
     return values
 
 
-def given_options(where: str, module: str, values: Mapping[str, Any], fixed: Iterable[str] = ()) -> dict[str, Any]:
-    """``values``, each checked to be an option of ``module`` and of its type, and written as its default is."""
+def given_options(
+    where: str, module: str, values: Mapping[str, Any], fixed: Iterable[str] = (), kind: str = "key"
+) -> dict[str, Any]:
+    """``values``, each checked to be an option of ``module`` and of its type, and written as its default is.
+
+    Args:
+        kind: what an option is called.
+    """
     known = source.options(module)
     for key, value in values.items():
         if key not in known:
-            raise ConfigError(f"{where}: {unknown('key', key, [*known, *fixed])}")
+            raise ConfigError(f"{where}: {unknown(kind, key, [*known, *fixed])}")
         if not known[key].accepts(value):
             hint = _number_hint(known[key], value)
             raise ConfigError(f"{where}.{key}: expected {known[key].expected}, got {value!r}{hint} ({known[key].help})")

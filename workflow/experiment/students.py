@@ -64,7 +64,7 @@ def _students_of(
         method = _method_of(label, methods)
         module = source.plugin_module("stages.distillation", method)
         variant = _variant_options(label, methods)
-        shared = given_options(f"{where}.options", module, group.get("options", {}))
+        shared = given_options(f"{where}.options", module, group.get("options", {}), kind=f"key of {label}")
         options = options_of(f"{where}: {label}", module, {**shared, **variant})
         if online:
             teacher_name = f"{name}{TEACHER_SUFFIX}"
