@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import timm
 import torch
+import torchvision
 from timm.models.vision_transformer import checkpoint_filter_fn
 from torch import Tensor
 
@@ -44,6 +45,16 @@ def loaded(path: Path, layout: str, architecture: str = RESNET) -> State:
 def test_every_tensor_arrives(layout: str, old: bool, backbone: State, tmp_path: Path) -> None:
     path = saved(public(layout, backbone), tmp_path / "f.pth.tar", _use_new_zipfile_serialization=not old)
     assert_same(loaded(path, layout), backbone)
+
+
+@pytest.mark.parametrize("name", ["alexnet", "resnet18", "mobilenet_v2", "efficientnet_b0"])
+def test_torchvisions_own_networks_arrive_less_their_classifiers(name: str, tmp_path: Path) -> None:
+    """AlexNet's embedding is in what torchvision calls its classifier."""
+    state = torchvision.models.get_model(name).state_dict()
+    found = layouts.backbone_of(state, "torchvision", name, fresh(name, 64), tmp_path)
+    assert_same(found, {key: state[key] for key in found})
+    heads = {"alexnet": "classifier.6.", "resnet18": "fc."}
+    assert set(state) - set(found) == {key for key in state if key.startswith(heads.get(name, "classifier."))}
 
 
 def test_every_layout_is_tested() -> None:

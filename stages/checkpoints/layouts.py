@@ -111,7 +111,9 @@ def backbone_of(content: Any, layout: str, architecture: str, expected: Mapping[
     rule = LAYOUTS[layout]
     title = f"{where}: not the weights of a {architecture} in the layout {layout!r}"
     state = _state_dict(content, rule.path, title)
-    ours = {key: tensor for key, tensor in state.items() if not key.startswith(rule.others)}
+    # Of torchvision's AlexNet, only the last layer of the classifier is a head.
+    heads = {key for key in state if key.startswith(rule.others) and key.removeprefix(rule.prefix) not in expected}
+    ours = {key: tensor for key, tensor in state.items() if key not in heads}
     stripped = {key.removeprefix(rule.prefix): tensor for key, tensor in ours.items() if key.startswith(rule.prefix)}
     found = _without_old_gaps(rule.convert(stripped), expected)
     missing = [f"{rule.prefix}{name}" for name in expected if name not in found]
