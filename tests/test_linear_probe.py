@@ -354,7 +354,7 @@ def test_metrics_tell_what_was_measured(one_hot_pair: tuple[Path, Path]) -> None
     [
         (["--epochs", "-1"], "--epochs is -1; expected at least 0"),
         (["--runs", "0"], "--runs is 0; expected at least 1"),
-        (["--presets"], "--presets is 0; expected at least 1"),
+        (["--presets"], "--presets is empty; expected at least one"),
         (["--presets", "moco", "moco"], "--presets has an entry twice: moco moco"),
         (
             ["--learning-rates", "0.1234567", "0.12345671"],
