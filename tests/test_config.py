@@ -1,6 +1,8 @@
 """The config: what it spells out, and how it refuses."""
 
+import contextlib
 import copy
+import json
 import re
 import shlex
 from pathlib import Path
@@ -676,6 +678,26 @@ def test_references_of_one_row_that_differ_in_more_than_the_seed_are_refused(cha
     """The table of all would show their mean, or be refused when all has run."""
     with pytest.raises(ConfigError, match=r"encoders\.supervised-again: .*the row of supervised-mobilenet_v2 .*linear"):
         Experiment(second_reference(**changes))
+
+
+def test_a_reference_that_was_fetched_is_in_no_row_with_one_that_was_trained(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table = {
+        "method": "supervised",
+        "layout": "torchvision",
+        "architecture": "mobilenet_v2",
+        "size": 32,
+        "file": "a.pth",
+    }
+    table |= {"normalisation": "imagenet", "dataset": "digits"}
+    monkeypatch.setattr(encoders, "CATALOGUE", tmp_path / "catalogue.toml")
+    for dataset, refused in (("digits", True), ("photos", False)):
+        lines = [f"{key} = {json.dumps(value)}" for key, value in {**table, "dataset": dataset}.items()]
+        encoders.CATALOGUE.write_text("\n".join(["[mine]", *lines]))
+        config = edited("encoders/public", {"fetch": "mine", "dataset": "digits"})
+        with pytest.raises(ConfigError, match="public: is in the row") if refused else contextlib.nullcontext():
+            Experiment(config)
 
 
 def test_references_may_have_seeds_and_differ_where_no_row_holds_both() -> None:
