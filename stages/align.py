@@ -59,10 +59,18 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def protocol_of(found: "Assignments") -> str:
-    """What was clustered and matched how, in words; it is CompRess's with the number of iterations of its k-means."""
+    """What was clustered and matched how, in words; it is CompRess's with the number of iterations of its k-means.
+
+    CompRess has as many clusters as classes; of other numbers, it says what cannot be right.
+    """
     means = f"{found.clusters}-means" + ("" if found.iterations == 20 else f" of {found.iterations} iterations")
     name = "compress " if found.iterations == 20 else ""
-    return f"{name}cluster alignment: {means} and purity-maximising Hungarian on train"
+    unmatched = ""
+    if found.clusters != len(found.classes):
+        more, fewer = ("clusters", "class") if found.clusters > len(found.classes) else ("classes", "cluster")
+        count = abs(found.clusters - len(found.classes))
+        unmatched = f" ({more} without a {fewer}: {count}, whose images count as wrong)"
+    return f"{name}cluster alignment: {means} and purity-maximising Hungarian on train{unmatched}"
 
 
 def scores(

@@ -163,6 +163,24 @@ def test_clusters_that_are_the_classes_score_100_everywhere(tmp_path: Path) -> N
     assert (found.n, found.seeds, found.evaluation) == ({"train": 80, "val": 20}, (1234, 1235), "cluster-alignment")
 
 
+@pytest.mark.parametrize(
+    ("clusters", "classes", "said"),
+    [
+        (10, 10, "on train"),
+        (12, 10, "on train (clusters without a class: 2, whose images count as wrong)"),
+        (7, 10, "on train (classes without a cluster: 3, whose images count as wrong)"),
+    ],
+)
+def test_other_numbers_of_clusters_than_classes_are_said(
+    tmp_path: Path, clusters: int, classes: int, said: str
+) -> None:
+    """Else a thousand clusters of ten classes would look like a bad encoder."""
+    labels = np.repeat(np.arange(classes), 2)
+    runs = np.minimum(labels, clusters - 1)[None]
+    found = aligned(tmp_path, assignments(runs, labels, runs, labels, clusters=clusters, classes=classes))
+    assert found.protocol.endswith(said)
+
+
 def test_runs_are_summarised_by_mean_and_unbiased_deviation(tmp_path: Path) -> None:
     labels = np.repeat([0, 1], 10)
     runs = np.stack([labels, np.roll(labels, 1), np.roll(labels, 3)])
