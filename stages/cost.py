@@ -9,7 +9,6 @@ evaluation, without reading images: the median of several batches, after some th
 many times as many parameters and FLOPs the teacher has.
 """
 
-import csv
 import dataclasses
 import statistics
 import time
@@ -143,8 +142,10 @@ def speed(encoder: "Encoder", device: "torch.device", options: Options) -> float
 
 def speeds_of(history: Path) -> list[float]:
     """The images a second of each epoch; nothing of what took none."""
-    with history.open(newline="") as file:
-        return [float(row["images_per_second"]) for row in csv.DictReader(file)]
+    from stages.artifacts.rows import read_rows
+
+    rows = read_rows(history, ("images_per_second",), "pretrain or distill")
+    return [float(row["images_per_second"]) for row in rows]
 
 
 def name_of(device: "torch.device") -> str:

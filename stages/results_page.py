@@ -9,14 +9,16 @@ claims about the tables. It holds the tables and links to the figures, by where 
 can be moved together.
 """
 
-import csv
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+from stages.artifacts.rows import read_rows
 from stages.command_line import parser_of, run
 from stages.tables import markdown
 from stages.tables.layout import Entry, Table
+
+COLUMNS = ("row", "mean", "dataset", "n_train", "n_val")
 
 INTRODUCTION = """\
 # Results
@@ -41,6 +43,8 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     from stages.artifacts.atomic import write_text
 
+    if any(len(words) < 3 for words in arguments.table):
+        parser.error("--table takes a title, a Markdown and a CSV file, and figures")
     tables = [(title, [Path(file) for file in files]) for title, *files in arguments.table]
     blocks = [INTRODUCTION.rstrip("\n"), *filter(None, [arguments.about.strip("\n")])]
     if tables:
@@ -64,8 +68,7 @@ def overview(tables: Sequence[tuple[str, Sequence[Path]]]) -> str:
     """A row for each table with its title: on what it was measured, and how much of it was not."""
     rows = []
     for title, (_, numbers, *_) in tables:
-        with numbers.open(newline="") as file:
-            cells = list(csv.DictReader(file))
+        cells = read_rows(numbers, COLUMNS, "compare")
         rows.append((title, [Entry(text) for text in _summary(cells)]))
     columns = ("measured on", "cells measured", "only reported", "rows not run")
     return markdown.table(Table(corner="table", spans=[], columns=columns, parts=[rows]))

@@ -355,6 +355,22 @@ def test_refuses_a_cell_without_a_file(tmp_path: Path) -> None:
         compared(tmp_path, "--cell", "", "Ours", "NN", "", "--rows", "Ours", "--columns", "NN")
 
 
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        ([], "--table takes a title, a Markdown and a CSV file, and figures"),
+        (["a.md", "a.md"], "a.md: lacks some of the columns row, mean,"),
+    ],
+)
+def test_a_page_of_other_files_is_refused_in_one_line(files: list[str], message: str, tmp_path: Path) -> None:
+    (tmp_path / "a.md").write_text("| a |\n")
+    paths = [str(tmp_path / file) for file in files]
+    done = program("results_page", "--table", "A", *paths, "--page", str(tmp_path / "page.md"))
+    assert done.returncode
+    assert message in done.stderr.splitlines()[-1]
+    assert not (tmp_path / "page.md").exists()
+
+
 def test_the_page_has_tables_links_and_what_was_not_run(tmp_path: Path, table: dict[str, str]) -> None:
     results = tmp_path / "results"
     (results / "tables").mkdir(parents=True)

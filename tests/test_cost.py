@@ -120,6 +120,9 @@ def test_the_speed_of_its_training_is_its_median_epochs(tmp_path: Path) -> None:
     assert found.units["training_images_per_s"] == "images/s"
     history.write_text(heading)  # of an encoder that was not trained
     assert "training_images_per_s" not in measured(weights, history=history).values
+    history.write_text("{}")
+    with pytest.raises(UserError, match=r"history\.csv: lacks some of the columns images_per_second; expected what"):
+        measured(weights, history=history)
 
 
 def test_a_student_is_compared_with_its_teacher_each_at_its_own_size(tmp_path: Path) -> None:

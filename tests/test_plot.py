@@ -299,8 +299,8 @@ def test_only_wide_positive_losses_are_logarithmic(losses: list[float], expected
     ("text", "names", "expected"),
     [
         (f"{HEADER}\n1,2,3,4,5\n", ["a", "b"], "1 histories but 2 names"),
-        ("step,loss\n1,2\n", ["a"], "has no columns epoch and loss"),
-        ("", ["a"], "has no columns epoch and loss"),
+        ("step,loss\n1,2\n", ["a"], "lacks some of the columns epoch, loss"),
+        ("", ["a"], "lacks some of the columns epoch, loss"),
         (f"{HEADER}\n1,2,3,4,5\n2\n", ["a"], "not a whole history"),
     ],
 )

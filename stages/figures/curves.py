@@ -3,7 +3,6 @@
 The seeds of one student are in one panel.
 """
 
-import csv
 import math
 import re
 import textwrap
@@ -11,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from stages.artifacts.rows import read_rows
 from stages.errors import UserError
 from stages.figures.style import OKABE_ITO, drawing
 
@@ -77,14 +77,11 @@ def _panel(axis: "Axes", title: str, curves: Sequence[Curve]) -> None:
 
 def read_losses(path: Path) -> Curve:
     """The epochs and their losses; both empty for an encoder that was not trained."""
-    with path.open(newline="") as file:
-        rows = csv.DictReader(file)
-        if not {"epoch", "loss"} <= set(rows.fieldnames or ()):
-            raise UserError(f"{path}: has no columns epoch and loss; expected a history written by pretrain or distill")
-        try:
-            points = [(int(row["epoch"]), float(row["loss"])) for row in rows]
-        except (TypeError, ValueError) as error:
-            raise UserError(f"{path}: not a whole history ({error}); run the training that wrote it again") from error
+    rows = read_rows(path, ("epoch", "loss"), "pretrain or distill")
+    try:
+        points = [(int(row["epoch"]), float(row["loss"])) for row in rows]
+    except (TypeError, ValueError) as error:
+        raise UserError(f"{path}: not a whole history ({error}); run the training that wrote it again") from error
     return [epoch for epoch, _ in points], [loss for _, loss in points]
 
 

@@ -1,11 +1,11 @@
 """The cells of a table of what was measured beside what is reported, as `stages.compare` writes them."""
 
-import csv
 import dataclasses
 import math
 from collections.abc import Mapping
 from pathlib import Path
 
+from stages.artifacts.rows import read_rows
 from stages.errors import UserError
 
 COLUMNS = ("group", "row", "column", "value", "unit", "mean", "std", "reported", "difference", "seeds")
@@ -33,13 +33,7 @@ def read_points(path: Path) -> list[Point]:
     Raises:
         UserError: not such a table, or one without a cell.
     """
-    with path.open(newline="") as file:
-        rows = csv.DictReader(file)
-        if not set(COLUMNS) <= set(rows.fieldnames or ()):
-            raise UserError(
-                f"{path}: lacks some of the columns {', '.join(COLUMNS)}; expected a CSV written by compare"
-            )
-        points = [_point(row) for row in rows]
+    points = [_point(row) for row in read_rows(path, COLUMNS, "compare")]
     if not points:
         raise UserError(f"{path}: has no cells, so there is nothing to draw")
     return points
