@@ -79,24 +79,22 @@ def main(argv: Sequence[str] | None = None) -> None:
     save_heads(arguments.heads, {f"projector.{name}": tensor for name, tensor in projector.items()}, arguments.weights)
 
 
-MIRROR = "give a --mirror that has it"
-
-
 def obtain(entry: Entry, folder: Path, mirror: str | None) -> Path:
     """The checkpoint's file: the one in ``folder``, or the mirror folder's, or a download."""
     path = folder / entry.place
+    otherwise = f"put it at {path}, or name a mirror that has it by DISTILLERY_MIRROR"
     if path.is_file():
         return path
     if mirror and "://" not in mirror:
         return _in_folder(entry, Path(mirror))
     if mirror:
-        downloads.fetch(f"{mirror.rstrip('/')}/{entry.place}", path, MIRROR)
+        downloads.fetch(f"{mirror.rstrip('/')}/{entry.place}", path, otherwise)
     elif entry.convert:
         raise UserError(f"{path}: no such file, and it cannot be downloaded: {entry.convert}, as {path}")
     elif not entry.url:
         raise UserError(f"{path}: no such file, and the catalogue has no url of it: put it there")
     else:
-        downloads.fetch(entry.url, path, MIRROR)
+        downloads.fetch(entry.url, path, otherwise)
     return path
 
 

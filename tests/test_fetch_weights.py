@@ -271,7 +271,9 @@ def test_a_mirror_folder_without_the_file_says_what_to_put_there(
 
 def test_a_file_that_is_not_there_is_one_line(server: FileServer, arguments: dict[str, object]) -> None:
     server.files.clear()
-    assert f"{server.url('released/toy.pth')}: the server answered 404" in refused(arguments)
+    message = refused(arguments)
+    assert f"{server.url('released/toy.pth')}: the server answered 404" in message
+    assert f"put it at {Path(str(arguments['downloads'])) / PLACE}, or name a mirror" in message
 
 
 # What cannot be fetched.
