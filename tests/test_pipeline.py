@@ -330,7 +330,7 @@ def test_an_experiment_of_its_own_replaces_the_default(finished: Project, tmp_pa
 
 
 def test_a_dry_run_says_what_is_to_come_and_nothing_else_does(finished: Project, tmp_path: Path) -> None:
-    more = {**TINY, "encoders": {**TINY["encoders"], "another": TINY["encoders"]["supervised"]}}
+    more = {**TINY, "encoders": {**TINY["encoders"], "another": {**TINY["encoders"]["supervised"], "seed": 1}}}
     (tmp_path / "more.yaml").write_text(yaml.safe_dump(more))
     expected = "GPU hours to come"
     asked = finished.snakemake("--dry-run", "--configfile", str(tmp_path / "more.yaml")).stdout
