@@ -73,6 +73,7 @@ def test_one_node_changes_nothing() -> None:
             "3 cannot be divided among them equally: set distill:gpu to a multiple",
         ),
         ({"distill": {"nodes": "2"}}, "distill:nodes=2: gpu counts the GPUs of all nodes, and 1 cannot be divided"),
+        ({"distill": {"gpu": "two"}}, "distill:gpu=two: expected a whole number"),
         ({"distill": {"nodes": "0"}}, "distill:nodes=0: expected a whole number"),
         ({"pretrain": {"nodes": "2", "gpu": "all"}}, "pretrain:gpu=all: expected a whole number"),
         (

@@ -63,9 +63,10 @@ def check(asked: Mapping[str, Mapping[str, str]], *, is_local: bool, image: str 
         image: what trainings run in, if they run in containers.
 
     Raises:
-        ConfigError: several nodes are asked for where they cannot be had.
+        ConfigError: a number is none, or several nodes are asked for where they cannot be had.
     """
     for rule, resources in asked.items():
+        gpus_each(rule, resources)
         if count(rule, resources) == 1:
             continue
         several = f"{rule}:nodes={resources['nodes']}"
@@ -76,7 +77,6 @@ def check(asked: Mapping[str, Mapping[str, str]], *, is_local: bool, image: str 
                 f"{several}: containers: torch: {image} is of a registry, and several nodes start an image file: pull "
                 f"it, `apptainer pull torch.sif {image}`, and name the file in the config"
             )
-        gpus_each(rule, resources)
 
 
 def resources(rule: str, asked: Mapping[str, str], inside: str) -> dict[str, str | int]:
