@@ -12,7 +12,7 @@ import pytest
 import yaml
 from experiment import commands, encoders, source, tables
 from experiment.config import ConfigError, Experiment
-from experiment.repeated import refuse_repeated_keys
+from experiment.configfile import check_file
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -781,15 +781,37 @@ def test_a_key_that_stands_twice_is_refused(text: str, message: str, tmp_path: P
     file = tmp_path / "experiment.yaml"
     file.write_text(text)
     with pytest.raises(ConfigError) as refusal:
-        refuse_repeated_keys(file)
+        check_file(file)
     assert str(refusal.value) == f"{file}, {message}"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (b"datasets:\n  digits: source: digits\n", ", line 2: cannot be read as YAML: mapping values are not"),
+        (
+            b"datasets:\n\tdigits:\n",
+            ", line 2: cannot be read as YAML: found character '\\t' that cannot start any token",
+        ),
+        (b"about: \xff\n", ": cannot be read as YAML: 'utf-8' codec can't decode"),
+        (None, ": cannot be read as YAML: [Errno 2] No such file"),
+    ],
+)
+def test_a_file_that_is_no_yaml_is_told_with_the_line(text: bytes | None, message: str, tmp_path: Path) -> None:
+    file = tmp_path / "experiment.yaml"
+    if text is not None:
+        file.write_bytes(text)
+    with pytest.raises(ConfigError) as refusal:
+        check_file(file)
+    assert str(refusal.value).startswith(f"{file}{message}")
+    assert "\n" not in str(refusal.value)
 
 
 @pytest.mark.parametrize(
     "file", [ROOT / "config.yaml", *(ROOT / "workflow/configs").rglob("*.yaml")], ids=lambda file: file.stem
 )
 def test_no_experiment_of_ours_has_a_key_twice(file: Path) -> None:
-    refuse_repeated_keys(file)
+    check_file(file)
 
 
 def test_a_circle_of_teachers_cannot_be_written_down() -> None:

@@ -470,6 +470,15 @@ def test_a_wrong_config_ends_in_one_line(added: str, expected: str, finished: Pr
     assert message.startswith(expected.format(file=tmp_path / "wrong.yaml", line=len(text.splitlines())))
 
 
+def test_a_slip_in_the_default_config_is_told_with_its_line(tmp_path: Path) -> None:
+    project = Project.tiny(tmp_path / "project")
+    (project.path / "config.yaml").write_text("datasets:\n  numerals: source: folder\n")
+    done = project.snakemake("--dry-run")
+    assert done.returncode == 1
+    (message,) = (line for line in done.stdout.splitlines() if line.startswith("error: "))
+    assert message == "error: config: config.yaml, line 2: cannot be read as YAML: mapping values are not allowed here"
+
+
 def test_the_config_of_the_repository_is_sound() -> None:
     from experiment.config import Experiment
 

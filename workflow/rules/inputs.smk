@@ -9,11 +9,8 @@ from experiment.config import Experiment
 from experiment.datasets import image_endings
 from experiment.errors import ConfigError
 from experiment.plan import plan
-from experiment.repeated import refuse_repeated_keys
 
 try:
-    for file in workflow.configfiles:
-        refuse_repeated_keys(Path(file))
     experiment = Experiment(config)
     # It looks into folders, which a submitted job need not do again.
     if workflow.is_main_process:

@@ -1,4 +1,4 @@
-"""Keys that stand twice in a config file: YAML keeps the last of them, and says nothing."""
+"""A config file itself: that it is YAML, and that no key stands twice, of which YAML keeps the last without a word."""
 
 from pathlib import Path
 
@@ -7,13 +7,18 @@ import yaml
 from experiment.errors import ConfigError
 
 
-def refuse_repeated_keys(path: Path) -> None:
-    """Check a file that is known to be YAML; keys of `<<` may come again, as that is how they are overridden.
+def check_file(path: Path) -> None:
+    """Keys of `<<` may come again, as that is how they are overridden.
 
     Raises:
-        ConfigError: a mapping has a key twice; both lines are named.
+        ConfigError: it is no YAML, or a mapping has a key twice; the line is named.
     """
-    pending = [yaml.compose(path.read_text())]
+    try:
+        pending = [yaml.compose(path.read_text())]
+    except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
+        mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", error)
+        place = f", line {mark.line + 1}" if mark else ""
+        raise ConfigError(f"{path}{place}: cannot be read as YAML: {' '.join(str(problem).split())}") from None
     while pending:
         node = pending.pop()
         if isinstance(node, yaml.SequenceNode):
