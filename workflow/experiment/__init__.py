@@ -2,8 +2,8 @@
 
 The config: `config` holds the checked experiment, which `outline` (against the schema), `datasets`, `encoders`,
 `students` (with `heads`), `evaluations` (with `references`) and `tables` make of config.yaml, each a part of it.
-`options` checks what is passed on to the stages, `demands` whether the datasets have what is asked of them, `configfile`
-the file itself, and `errors` says what is wrong.
+`options` checks what is passed on to the stages, `demands` whether the datasets have what is asked of them,
+`configfile` the file itself, and `errors` says what is wrong.
 
 The stages: `source` reads their options and fingerprints from their source, and `commands` writes their command lines.
 
