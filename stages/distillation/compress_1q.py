@@ -23,7 +23,7 @@ class Options(SimilarityOptions):
 
 
 class CompRess1q(Distillation):
-    """Anchors are the teacher's; they are read before the batch is written, so no image is its own anchor."""
+    """Anchors are the teacher's; they are read before the batch is written, so anchors are of earlier batches."""
 
     def __init__(self, student: Encoder, setting: Setting, options: Options) -> None:
         super().__init__(student, setting, options)

@@ -36,7 +36,7 @@ class Options(SimilarityOptions):
 
 
 class CompRess2q(Distillation):
-    """Two aligned memory banks, read before the batch is written, so no image is its own anchor."""
+    """Two aligned memory banks, read before the batch is written, so anchors are of earlier batches."""
 
     def __init__(self, student: Encoder, setting: Setting, options: Options) -> None:
         super().__init__(student, setting, options)
