@@ -141,7 +141,11 @@ def test_clusters_of_other_images_are_refused_with_both_named(
     ("method", "flag", "complaint"),
     [
         ("cluster-classification", "teacher_embeddings", "takes its teacher by --teacher-assignments"),
-        ("compress-1q", "teacher_assignments", "takes its teacher by --teacher-embeddings or --teacher-weights"),
+        (
+            "compress-1q",
+            "teacher_assignments",
+            "takes its teacher by --teacher-embeddings or --teacher-views or --teacher-weights",
+        ),
     ],
 )
 def test_a_method_is_not_given_another_kind_of_teacher(

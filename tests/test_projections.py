@@ -160,7 +160,7 @@ def test_seed_learns_from_the_projections(
     student = Training(tmp_path, "distill", {"method": "seed", "teacher_embeddings": teacher_cache, **recipe})
     with pytest.raises(SystemExit):
         distill.main(student.argv)
-    way = "--teacher-embeddings and --teacher-heads or --teacher-weights and --teacher-heads"
+    way = " or ".join(f"--teacher-{name} and --teacher-heads" for name in ("embeddings", "views", "weights"))
     assert capsys.readouterr().err.endswith(f"seed takes its teacher by {way}\n")
     distill.main(student.within(tmp_path, teacher_heads=heads).argv)
     losses = [float(row[1]) for row in student.losses()[1:]]

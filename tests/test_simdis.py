@@ -251,7 +251,10 @@ def test_other_methods_take_no_heads(
     files = {"teacher_weights": byol_teacher.weights, "teacher_heads": byol_teacher.heads}
     with pytest.raises(SystemExit):
         distill.main(Training(tmp_path, "distill", {"method": "pkt", "train": small_splits[0], **files}).argv)
-    assert "pkt takes its teacher by --teacher-embeddings or --teacher-weights" in capsys.readouterr().err
+    assert (
+        "pkt takes its teacher by --teacher-embeddings or --teacher-views or --teacher-weights"
+        in capsys.readouterr().err
+    )
 
 
 def refusal_of(weights: Path, heads: Path, size: int = SIZE) -> str:

@@ -320,7 +320,7 @@ REFUSALS: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "an option of simdis-off": (
         {"options": {"teacher_statistics": "batch"}},
-        "students[0].options: unknown key 'teacher_statistics'",
+        "students[0].options: unknown key of simdis-on 'teacher_statistics'",
     ),
 }
 
