@@ -39,7 +39,8 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
     """The tiny experiment with the images that are built, and the profile as a site edits it."""
     project = Project.tiny(tmp_path_factory.mktemp("cluster") / "project")
     project.replace(PROFILE, "&training {cpus_per_task: 8}", "&training {cpus_per_task: 1, gpu_model: pretended}")
-    project.replace(PROFILE, "fetch_dataset: {cpus_per_task: 8}", "fetch_dataset: {cpus_per_task: 1}")
+    for rules in ("&searching", "fetch_dataset:"):
+        project.replace(PROFILE, f"{rules} {{cpus_per_task: 8}}", f"{rules} {{cpus_per_task: 1}}")
     for name in IMAGES:
         (project.path / f"containers/{name}.sif").symlink_to(images.location(name, {}))
     return project
