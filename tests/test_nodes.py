@@ -103,6 +103,15 @@ def test_several_nodes_on_this_machine_are_refused_before_anything_starts(tmp_pa
     assert not (project.path / "results").exists()
 
 
+def test_resources_of_a_rule_that_there_is_not_are_refused_before_anything_starts(tmp_path: Path) -> None:
+    project = Project.tiny(tmp_path / "project")
+    done = project.snakemake("--set-resources", "distil:gpu=2")
+    assert done.returncode != 0
+    (line,) = [line for line in done.stdout.splitlines() if line.startswith("error: ")]
+    assert line.startswith("error: set-resources: unknown rule 'distil', did you mean 'distill'?")
+    assert not (project.path / "results").exists()
+
+
 @pytest.fixture
 def programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = tmp_path / "bin"

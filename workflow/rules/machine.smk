@@ -6,6 +6,7 @@ from pathlib import Path
 from snakemake.settings.types import DeploymentMethod
 
 from experiment import machine, nodes, slurm
+from experiment.errors import require
 
 
 def scaled(amount):
@@ -80,6 +81,12 @@ def require_folders():
             content.require(f"datasets.{job.wildcards.dataset}.path", folder, get_source_parts(job.wildcards))
 
 
+def require_rules():
+    """Refuse resources of a rule that there is not, which Snakemake would pass over."""
+    for name in workflow.resource_settings._parsed_overwrite_resources:
+        require("set-resources", "rule", name, [rule.name for rule in workflow.rules])
+
+
 in_containers = DeploymentMethod.APPTAINER in workflow.deployment_settings.deployment_method
 # Submitted jobs are bounded by `jobs`, Snakemake's nodes; on one machine there are none.
 is_local = workflow.resource_settings.nodes is None
@@ -104,6 +111,7 @@ if workflow.is_main_process and is_local and machine.gpus(os.environ):
 
 onstart:
     try:
+        require_rules()
         require_folders()
     except ConfigError as error:
         sys.exit(f"error: {error}")
