@@ -79,8 +79,8 @@ def test_contingency_counts_as_a_loop_does(clusters: int, classes: int, images: 
 
 
 def test_purity_is_each_clusters_share_of_each_class_and_an_empty_cluster_has_none() -> None:
-    found = align.purity(np.array([[3, 1], [0, 0], [0, 5]]))
-    np.testing.assert_allclose(found, [[0.75, 0.25], [0, 0], [0, 1]])
+    found = align.purity(np.array([[3, 1], [0, 0], [0, 5], [1, 0]]))
+    np.testing.assert_allclose(found, [[0.75, 0.25], [0, 0], [0, 1], [1, 0]])
 
 
 WORKED_TRAIN = np.array([[60, 40], [2, 1]])

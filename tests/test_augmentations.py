@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -59,25 +60,47 @@ def test_chance_is_the_seed_s_alone_and_differs_between_images(images: Tensor) -
     assert not torch.allclose(first[0], first[1], atol=0.05)
 
 
-def fixed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every draw at its upper limit."""
-    monkeypatch.setattr(torch, "rand", lambda shape, **options: torch.ones(shape, **options))
+def fixed(monkeypatch: pytest.MonkeyPatch, draw: float = 1.0) -> None:
+    """Every draw at its upper limit, or at its lower one for a ``draw`` of 0."""
+    monkeypatch.setattr(torch, "rand", lambda shape, **options: torch.full(shape, draw, **options))
 
 
-MAPS: dict[str, tuple[dict[str, object], Callable[[Tensor], Tensor]]] = {
+def sheared(images: Tensor, by: float) -> Tensor:
+    """Each row read ``by`` its distance from the middle row to the right."""
+    places, rows = np.arange(32), images.numpy()
+    moved = [
+        [[np.interp(places + by * (y - 15.5), places, row[y], left=0, right=0) for y in places] for row in image]
+        for image in rows
+    ]
+    return torch.tensor(np.array(moved), dtype=torch.float32)
+
+
+MAPS: dict[str, tuple[dict[str, object], Callable[[Tensor, int], Tensor]]] = {
     # affine_grid maps output to input, so a positive angle turns the content counter-clockwise on screen.
-    "rotation": ({"degrees": 90.0}, lambda images: torch.rot90(images, 1, (2, 3))),
-    "shift": ({"shift": 0.25}, lambda images: F.affine(images, 0, [-8, -8], 1, [0, 0])),
-    "contrast": ({"contrast": (0.5, 0.5)}, lambda images: images * 0.5),
-    "gamma": ({"gamma": (2.0, 2.0)}, lambda images: images**2),
+    "rotation": ({"degrees": 90.0}, lambda images, sign: torch.rot90(images, sign, (2, 3))),
+    "shift": ({"shift": 0.25}, lambda images, sign: F.affine(images, 0, [-8 * sign, -8 * sign], 1, [0, 0])),
+    "shear": ({"shear": 0.25}, lambda images, sign: sheared(images, 0.25 * sign)),
+    "contrast": ({"contrast": (0.3, 0.7)}, lambda images, sign: images * (0.5 + 0.2 * sign)),
+    "gamma": ({"gamma": (1.0, 2.0)}, lambda images, sign: images ** (1.5 + 0.5 * sign)),
 }
 
 
+@pytest.mark.parametrize("sign", [1, -1])
 @pytest.mark.parametrize("case", MAPS)
-def test_a_fixed_draw_is_the_known_map(case: str, images: Tensor, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_fixed_draw_is_the_known_map(case: str, sign: int, images: Tensor, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At the upper limit of what is drawn, and at the lower one, which is the opposite of it."""
     limits, expected = MAPS[case]
+    fixed(monkeypatch, (1 + sign) / 2)
+    torch.testing.assert_close(affine(**limits).batch(images), expected(images, sign), atol=2e-4, rtol=0)
+
+
+def test_the_noise_has_at_most_its_standard_deviation(monkeypatch: pytest.MonkeyPatch) -> None:
     fixed(monkeypatch)
-    torch.testing.assert_close(affine(**limits).batch(images), expected(images), atol=2e-4, rtol=0)
+    torch.manual_seed(0)
+    grey = torch.full((2, 3, 32, 32), 0.5)
+    noise = affine(noise=0.05)._inked(grey) - grey
+    assert noise.std(dim=(1, 2, 3)).tolist() == pytest.approx([0.05, 0.05], rel=0.1)
+    assert abs(noise.mean()) < 0.01
 
 
 def test_twice_the_scale_halves_what_is_read(images: Tensor, monkeypatch: pytest.MonkeyPatch) -> None:

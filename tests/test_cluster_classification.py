@@ -1,5 +1,6 @@
 """Cluster classification: the teacher's clusters of the right images, and the cross entropy with them."""
 
+import dataclasses
 import math
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from stages import cluster, distill
 from stages.artifacts.assignments import read_assignments
 from stages.artifacts.embeddings import read_embeddings
 from stages.artifacts.weights import digest_of
-from stages.datasets.packed import PackedImages
+from stages.datasets.packed import PackedImages, read_pack
 from stages.distillation import Setting, cluster_classification
 from stages.errors import UserError
 from stages.training.recipe import TrainingRecipe
@@ -135,6 +136,16 @@ def test_clusters_of_other_images_are_refused_with_both_named(
     for part in (path, small_pack.path, small_pack.fingerprint[:12], "cluster the embeddings of these images first"):
         assert str(part) in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_clusters_of_as_many_other_images_are_refused(
+    small_pack: PackedImages, small_splits: tuple[Path, Path], teacher_clusters: Path
+) -> None:
+    found = read_assignments(teacher_clusters)
+    others = dataclasses.replace(found, dataset_fingerprint="another")
+    for wrong, pack in ((others, small_pack), (found, read_pack(small_splits[1]))):
+        with pytest.raises(UserError, match="cluster the embeddings of these images first"):
+            ClusteredTeacher(teacher_clusters, wrong, pack)
 
 
 @pytest.mark.parametrize(

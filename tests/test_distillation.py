@@ -230,6 +230,14 @@ def test_no_gradient_reaches_teacher_key_student_or_anchors(method: str) -> None
     assert reached == trained == ({"student", "head"} if method == "compress-1q" else {"student"})
 
 
+@pytest.mark.parametrize("method", [*COMPRESS, "seed"])
+def test_half_precision_is_asked_of_the_divergence(method: str) -> None:
+    """On a CPU it is refused, so that a method that did not pass it on would be seen to go on without it."""
+    objective = objective_of(method, encoder(), precision="half")
+    with pytest.raises(UserError, match=r"^--precision half needs an NVIDIA GPU"):
+        objective(batch_for(objective, images_seeded(0, 6), teacher_seeded(0, 6)))
+
+
 @settings(deadline=None, max_examples=20)
 @given(scale=st.floats(1e-4, 1e4))
 @pytest.mark.parametrize("method", COMPRESS)

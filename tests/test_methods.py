@@ -9,11 +9,15 @@ import yaml
 from experiment import source
 from experiment.config import Experiment
 
+from stages import plugins
+from stages.errors import UserError
+from stages.training.objective import Objective
 from stages.training.recipe import TrainingRecipe
 
 ROOT = Path(__file__).resolve().parents[1]
 CONFIG = yaml.safe_load((ROOT / "workflow/configs/methods.yaml").read_text())
 PACKAGES = ("stages.pretraining", "stages.distillation")
+METHODS = [(package, method) for package in PACKAGES for method in source.plugins(package)]
 
 
 def test_every_method_is_in_the_experiment() -> None:
@@ -35,6 +39,23 @@ def test_every_value_of_an_ablation_is_in_it() -> None:
     ablations = {"anchors": {"queue", "minibatch"}, "divergence": {"kl", "squared"}, "warm_start": {False, True}}
     for key, values in ablations.items():
         assert {each[key] for each in options if key in each} == values
+
+
+@pytest.mark.parametrize(("package", "method"), METHODS)
+def test_every_method_refuses_a_recipe_and_temperatures_that_cannot_be(package: str, method: str) -> None:
+    """A method that checks options of its own has to check those of its base as well."""
+    options = plugins.module(package, "method", method).Options
+    temperatures = [field.name for field in dataclasses.fields(options) if field.name.endswith("temperature")]
+    for name, wrong in {"learning_rate": -1.0, **dict.fromkeys(temperatures, 0.0)}.items():
+        with pytest.raises(UserError, match=f"^--{name.replace('_', '-')} is {wrong:g}; expected a number"):
+            options(**{name: wrong})
+
+
+@pytest.mark.parametrize(("package", "method"), METHODS)
+def test_contrasts_and_predictions_are_of_two_views(package: str, method: str) -> None:
+    objective = plugins.class_in(plugins.module(package, "method", method), Objective)
+    two = {"simclr", "moco-v2", "byol", "simdis-off", "simdis-on"}
+    assert objective.views == (2 if method in two else 1) or method == "swav", "whose crops are an option"
 
 
 def test_three_methods_learn_from_more_than_embeddings() -> None:

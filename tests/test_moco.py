@@ -129,6 +129,7 @@ def test_the_defaults_are_the_papers() -> None:
     assert (options.epochs, options.batch_size, options.learning_rate, options.schedule) == (200, 256, 0.03, "cosine")
     assert (options.optimizer, options.weight_decay, options.sgd_momentum) == ("sgd", 1e-4, 0.9)
     assert (options.temperature, options.queue_length, options.momentum) == (0.2, 65_536, 0.999)
+    assert options.projection_dimension == 128
     assert options.drop_last
     assert not options.warmup_epochs
 

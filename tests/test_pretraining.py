@@ -119,6 +119,14 @@ def test_dropout_is_before_the_classifier_of_an_architecture_without_its_own() -
     assert 0.15 < (~kept & (embeddings != 0)).sum() / (embeddings != 0).sum() < 0.25
 
 
+def test_the_supervised_recipe_is_torchvisions_reference_for_resnet18() -> None:
+    """The defaults of its references/classification/train.py on eight GPUs, with 32 images each."""
+    options = supervised.Options()
+    assert (options.epochs, options.batch_size, options.optimizer) == (90, 8 * 32, "sgd")
+    assert (options.learning_rate, options.sgd_momentum, options.weight_decay) == (0.1, 0.9, 1e-4)
+    assert (options.schedule, options.milestones, options.gamma) == ("step", (30, 60), 0.1)
+
+
 @pytest.mark.parametrize("share", [-0.1, 1.0])
 def test_a_share_that_cannot_be_dropped_is_refused(share: float) -> None:
     with pytest.raises(UserError, match=r"--dropout is .*; expected 0 \(none\) or more, below 1"):

@@ -171,10 +171,11 @@ def test_there_are_two_full_views_and_the_small_ones() -> None:
 
 def test_the_defaults_are_those_of_the_recipe_for_batches_of_4096() -> None:
     options = Options()
-    assert (options.batch_size, options.warmup_epochs, options.schedule) == (4096, 10, "cosine")
+    assert (options.epochs, options.batch_size, options.warmup_epochs, options.schedule) == (200, 4096, 10, "cosine")
     assert (options.optimizer, options.learning_rate, options.weight_decay) == ("lars", 4.8, 1e-6)
     assert (options.prototypes, options.sinkhorn_iterations, options.epsilon) == (3000, 3, 0.05)
-    assert (options.temperature, options.freeze_prototypes_steps, options.queue_length) == (0.1, 313, 0)
+    assert (options.temperature, options.freeze_prototypes_steps) == (0.1, 313)
+    assert (options.queue_length, options.queue_start_epoch) == (0, 15)
     assert (options.hidden_dimension, options.projection_dimension, options.small_crops) == (2048, 128, 6)
     assert not options.exclude_norm_and_bias
 
