@@ -1,19 +1,27 @@
 """What is said before a run: against torch's own count of multiply-adds, and against sums by hand."""
 
 import copy
+import functools
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+import torchvision
 import yaml
 from experiment import plan, source
 from experiment.config import Experiment
+from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from stages import architectures
 from stages.artifacts.weights import InputContract
+from stages.training.batches import Batch
 from tests.project import TINY, Project
+from tests.test_distillation import TEACHER, encoder, objective_of
+from tests.test_self_supervised import SMALL
+from tests.test_self_supervised import objective as pretraining_of
+from tests.training_fixtures import learns_from
 
 CONFIG: dict[str, Any] = {
     "datasets": {"imagenet": {"source": "folder", "path": "nowhere", "size": 224, "augmentation": "crop-flip"}},
@@ -62,6 +70,32 @@ def test_multiply_adds_are_about_those_that_torch_counts(architecture: str, size
     with FlopCounterMode(display=False) as counter:
         encoder.to("meta")(images.to("meta"))
     assert plan.multiply_adds(architecture, size) == pytest.approx(counter.get_total_flops() / 2, rel=0.15)
+
+
+@pytest.mark.parametrize("architecture", plan.GMACS)
+def test_multiply_adds_at_224_pixels_are_torchvisions(architecture: str) -> None:
+    assert plan.GMACS[architecture] == torchvision.models.get_model_weights(architecture).DEFAULT.meta["_ops"]
+
+
+@pytest.mark.parametrize("method", [*SMALL, *source.plugins("stages.distillation")])
+def test_a_training_step_has_the_planned_passes(method: str) -> None:
+    """A pass is an image of full size in an encoder, forward; a trained encoder's counts three times."""
+    crops = {"small_crops": 6} if method == "swav" else {}
+    objective = pretraining_of(method, **crops) if method in SMALL else objective_of(method, encoder())
+    found = {"own": 0.0, "teacher": 0.0}
+
+    def noted(whose: str, _: torch.nn.Module, inputs: tuple[Tensor], embeddings: Tensor) -> None:
+        found[whose] += inputs[0].shape.numel() / (4 * 3 * 56**2) * (plan.TRAINING if embeddings.requires_grad else 1)
+
+    for name, module in objective.named_modules():
+        if isinstance(module, architectures.Encoder):
+            module.register_forward_hook(functools.partial(noted, "teacher" if name.startswith("teacher") else "own"))
+    views = tuple(torch.rand(4, 3, 56 if view < 2 else 24, 56 if view < 2 else 24) for view in range(objective.views))
+    teacher = torch.tensor([0, 1, 2, 3]) if method == "cluster-classification" else torch.rand(4, TEACHER)
+    objective.train()(Batch(views, torch.arange(4), torch.arange(4), teacher))
+    trained, seen = plan.PASSES.get(method, (1, 0))
+    known = 0 if method in SMALL else plan.TEACHER_PASSES.get(learns_from(method), 0)
+    assert found == pytest.approx({"own": plan.TRAINING * trained + seen, "teacher": known})
 
 
 def test_an_unknown_architecture_has_no_number() -> None:

@@ -49,8 +49,11 @@ PASSES = {
 }
 """The views of an image, in whole images, that a method trains on, and that its averaged network sees besides."""
 
-TEACHER_PASSES = {"weights": 1, "networks": 2 * 2, "online": 2 * TRAINING + 2}
-"""The forward passes of a teacher for each image, by what a student learns from; of a cached one there are none."""
+TEACHER_PASSES = {"weights": 1, "networks": 2, "online": 2 * TRAINING + 2}
+"""The forward passes of a teacher for each image, by what a student learns from; of a cached one there are none.
+
+Of its networks, the views that are predicted usually need one, which sees both.
+"""
 
 
 @dataclass(frozen=True)
