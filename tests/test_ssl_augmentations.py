@@ -259,6 +259,17 @@ def test_crops_are_resized_as_in_the_papers(name: str, bicubic: bool) -> None:
     assert v2.InterpolationMode(augmentations.named(name, 28).crop.interpolation) == mode  # type: ignore[attr-defined]
 
 
+@pytest.mark.parametrize(("name", "view"), [("crop-flip", 0), *SCALES])
+def test_crops_are_antialiased_as_pillows_are(name: str, view: int) -> None:
+    """Of a chessboard of single pixels, nothing but grey is left; without a filter, patterns are."""
+    rows, columns = torch.arange(448)[:, None], torch.arange(448)
+    board = (255 * ((rows + columns) % 2)).byte().expand(3, -1, -1)
+    augmentation = augmentations.named(name, 28)
+    torch.manual_seed(0)
+    crops = torch.stack([augmentation.sample(board, view) for _ in range(20)])
+    assert (crops.float() - 127.5).abs().max() < 30
+
+
 def test_byols_first_views_are_blurred_and_its_second_are_solarised_at_times() -> None:
     augmentation = augmentations.named("byol", 40)
     noise = torch.rand(400, 3, 40, 40, generator=torch.Generator().manual_seed(0))
