@@ -97,6 +97,14 @@ def test_the_teacher_is_trained_by_byol_as_if_it_were_alone(views: tuple[str, ..
     assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
 
 
+def test_the_teachers_heads_are_byols_of_the_same_options() -> None:
+    heads = {"hidden_dimension": 24, "projection_dimension": 10}
+    encoder = architectures.build(TEACHER, InputContract(SIZE))
+    alone = byol.BYOL(encoder, byol.Options(**heads), classes=0).state_dict()
+    found = objective(**heads).teacher.state_dict()
+    assert {name: value.shape for name, value in found.items()} == {name: value.shape for name, value in alone.items()}
+
+
 def test_the_teachers_gradient_is_byols_to_the_bit() -> None:
     found = objective(views=VIEWS)
     alone = copy.deepcopy(found.teacher)
