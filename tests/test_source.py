@@ -75,6 +75,17 @@ def test_the_fingerprint_ignores(package: Path, edit: str) -> None:
     assert fingerprint_now("stages.job") == before
 
 
+@pytest.mark.parametrize("empty", [None, []])
+def test_the_fingerprint_is_the_same_under_a_python_whose_functions_have_a_field_more(
+    package: Path, monkeypatch: pytest.MonkeyPatch, empty: list[str] | None
+) -> None:
+    """As type_params, which came with 3.12: or an upgrade would make all jobs run again."""
+    before = fingerprint_now("stages.job")
+    monkeypatch.setattr(source.ast.FunctionDef, "_fields", (*source.ast.FunctionDef._fields, "later"))
+    monkeypatch.setattr(source.ast.FunctionDef, "later", empty, raising=False)
+    assert fingerprint_now("stages.job") == before
+
+
 @pytest.mark.parametrize("edit", OTHER)
 def test_the_fingerprint_follows(package: Path, edit: str) -> None:
     before = fingerprint_now("stages.job")
