@@ -210,6 +210,15 @@ def test_few_columns_of_groups_are_side_by_side(tmp_path: Path, write: Write) ->
     assert squeezed(text).splitlines()[:4] == ["||A|B|", "|-|-|-|", "||NN|NN|", "|Ours|1.0|1.0|"]
 
 
+def test_rows_of_a_column_that_were_measured_in_two_ways_are_named(tmp_path: Path, write: Write) -> None:
+    files = {"Ours": write("a", "knn", {"top1": 1.0}), "Mine": write("b", "linear", {"top1": 2.0})}
+    cells = [("--cell", "", row, "Top-1", "", file) for row, file in files.items()]
+    text = compared(tmp_path, *sum(cells, ()), "--rows", *files, "--columns", "Top-1")["markdown"]
+    one, other = (f"top1 in percent; the protocol of {name}" for name in ("knn", "linear"))
+    assert f"- Top-1: {one} (Ours); {other} (Mine).\n" in text
+    assert "not run" not in text, "as all is there"
+
+
 def test_without_a_paper_nothing_is_reported(tmp_path: Path, write: Write) -> None:
     cell = ("--cell", "", "Ours", "NN", "", write("a", "knn", {"top1": 1.0}))
     text = compared(tmp_path, *cell, "--rows", "Ours", "--columns", "NN", "CA")["markdown"]
