@@ -30,7 +30,8 @@ chown -R munge: /etc/munge /var/lib/munge /var/log/munge /run/munge
 munge --no-input >/dev/null 2>&1 || runuser -u munge -- munged
 wait_for 20 munge --no-input
 
-# A node may pretend to more than it has: the tests' jobs are small, what they ask for is not.
+# A node may pretend to more than it has: the tests' jobs are small, what they ask for is not. It is never taken for down
+# (SlurmdTimeout=0): a host that packs images may not answer for minutes.
 cat >$home/slurm.conf <<CONF
 ClusterName=pretended
 SlurmctldHost=$(hostname -s)(127.0.0.1)
@@ -56,6 +57,7 @@ GresTypes=gpu
 MinJobAge=600
 KillWait=60
 ReturnToService=2
+SlurmdTimeout=0
 PartitionName=pretended Nodes=ALL Default=YES State=UP
 CONF
 : >$home/gres.conf
