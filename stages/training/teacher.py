@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -21,7 +20,7 @@ from stages.training.networks import Networks, networks_from, projector_from
 from stages.training.recipe import TrainingRecipe
 
 
-class Teacher(Protocol):
+class Teacher:
     """Says something of a batch's images: embeddings [B, ``dimension``], not normalised, or their clusters [B].
 
     None where it hands the method its ``networks`` instead.
@@ -29,24 +28,22 @@ class Teacher(Protocol):
 
     card: EncoderCard
     dimension: int
-    clusters: int
-    networks: Networks | None
-    views: int
-    """How many views of each image it knows, which the student is to see in turn; 0: whatever it sees."""
     identity: str
     """What its embeddings depend on: its weights and, of cached ones, how they were made."""
-
-    def to(self, device: torch.device) -> None: ...
-
-    def __call__(self, batch: Batch) -> Tensor | None: ...
-
-
-class CachedTeacher:
-    """Looks a batch up in the teacher's embedding cache: the unaugmented images, whatever the student sees."""
-
     clusters = 0
     networks: Networks | None = None
     views = 0
+    """How many views of each image it knows, which the student is to see in turn; 0: whatever it sees."""
+
+    def to(self, device: torch.device) -> None:
+        raise NotImplementedError
+
+    def __call__(self, batch: Batch) -> Tensor | None:
+        raise NotImplementedError
+
+
+class CachedTeacher(Teacher):
+    """Looks a batch up in the teacher's embedding cache: the unaugmented images, whatever the student sees."""
 
     def __init__(self, cache: Embeddings, pack: PackedImages) -> None:
         if cache.dataset_fingerprint != pack.fingerprint or cache.split != pack.split:
@@ -67,14 +64,11 @@ class CachedTeacher:
         return gpus.send(rows, self.device).float()
 
 
-class ViewedTeacher:
+class ViewedTeacher(Teacher):
     """Looks a batch up in the cache of the view that the student sees of its images in this epoch: they take turns.
 
     The caches are of the augmentation called ``name``, in the order of their numbers, from 0 on.
     """
-
-    clusters = 0
-    networks: Networks | None = None
 
     def __init__(self, paths: Sequence[Path], pack: PackedImages, name: str) -> None:
         caches = [read_embeddings(path) for path in paths]
@@ -99,12 +93,8 @@ class ViewedTeacher:
         return self.teachers[batch.epoch % self.views](batch)
 
 
-class LiveTeacher:
+class LiveTeacher(Teacher):
     """Embeds the very view that the student sees, under the teacher's own normalisation and in evaluation mode."""
-
-    clusters = 0
-    networks: Networks | None = None
-    views = 0
 
     def __init__(self, weights: Path, size: int, recipe: TrainingRecipe) -> None:
         state, self.card = _of_size(weights, size)
@@ -124,11 +114,8 @@ class LiveTeacher:
         return embeddings
 
 
-class ProjectedTeacher:
+class ProjectedTeacher(Teacher):
     """Another teacher's embeddings, through the projector that its training has left, in evaluation mode."""
-
-    clusters = 0
-    networks: Networks | None = None
 
     def __init__(self, teacher: CachedTeacher | ViewedTeacher | LiveTeacher, heads: Path) -> None:
         self.teacher, self.card, self.views = teacher, teacher.card, teacher.views
@@ -147,11 +134,8 @@ class ProjectedTeacher:
         return projections
 
 
-class ClusteredTeacher:
+class ClusteredTeacher(Teacher):
     """Looks up which cluster of the teacher's embeddings each image of a batch is in, by the first k-means run."""
-
-    networks: Networks | None = None
-    views = 0
 
     def __init__(self, path: Path, found: Assignments, pack: PackedImages) -> None:
         if found.dataset_fingerprint != pack.fingerprint or found.train.shape[1] != len(pack):
@@ -171,16 +155,13 @@ class ClusteredTeacher:
         return self.assigned[batch.indices].to(self.device, non_blocking=True)
 
 
-class NetworksTeacher:
+class NetworksTeacher(Teacher):
     """Hands over the networks that it was trained with: they move and run with the method that takes them."""
-
-    clusters = 0
-    views = 0
 
     def __init__(self, weights: Path, heads: Path, size: int) -> None:
         state, self.card = _of_size(weights, size)
         self.dimension = self.card.dimension
-        self.networks: Networks | None = networks_from(self.card, state, load_heads(heads, weights), str(heads))
+        self.networks = networks_from(self.card, state, load_heads(heads, weights), str(heads))
         self.identity = f"{digest_of(weights)} {digest_of(heads)}"
 
     def to(self, device: torch.device) -> None:

@@ -50,8 +50,13 @@ def require_repeatable(name: str) -> None:
 
     Its module's ``REPEATABLE`` says so.
     """
-    if not getattr(plugins.module(__name__, "augmentation", name), "REPEATABLE", False):
-        raise UserError(f"{name} draws on whole batches, so no view of an image can be had again; expected crop-flip")
+    if not _is_repeatable(name):
+        known = ", ".join(filter(_is_repeatable, plugins.names(__name__)))
+        raise UserError(f"{name} draws on whole batches, so no view of an image can be had again; expected {known}")
+
+
+def _is_repeatable(name: str) -> bool:
+    return getattr(plugins.module(__name__, "augmentation", name), "REPEATABLE", False)
 
 
 def named(name: str, size: int) -> Augmentation:
