@@ -65,7 +65,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     from stages.training.acceleration import accelerate
     from stages.training.arguments import train_encoder, training_of, write_encoder
     from stages.training.batches import Batch
-    from stages.training.position import seed_here
+    from stages.training.position import first_position, seed_here
     from stages.training.teacher import teacher_from
 
     pack = read_pack(arguments.train)
@@ -73,8 +73,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     views = arguments.augmentation, arguments.teacher_views or ()
     teacher = teacher_from(kind, files, pack, arguments.size, options, views)
     training = training_of(arguments, options, pack, teacher.identity)
+    generation = 1 + teacher.card.generation
 
-    seed_here(arguments.seed)
+    seed_here(*first_position(arguments.seed, generation))
     student = architectures.build(arguments.architecture, InputContract.named(arguments.size, arguments.normalisation))
     objective = plugins.class_in(method, distillation.Distillation)(
         student, distillation.Setting(teacher.dimension, len(pack), teacher.clusters, teacher.networks), options
@@ -88,7 +89,8 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     history = train_encoder(arguments, objective, training, pack, augmentation, prepare, teacher.views)
 
-    origin = {"way": "distill", "method": arguments.label or arguments.method, "teacher": teacher.card.name}
+    label = arguments.label or arguments.method
+    origin = {"way": "distill", "method": label, "teacher": teacher.card.name, "generation": generation}
     write_encoder(arguments, student, objective.heads(), pack, history, origin)
     training.checkpoint.remove()
 

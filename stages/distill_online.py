@@ -37,18 +37,18 @@ def main(argv: Sequence[str] | None = None) -> None:
     from stages.datasets.packed import read_pack
     from stages.training.acceleration import accelerate
     from stages.training.arguments import train_encoder, training_of, write_encoder
-    from stages.training.position import seed_here
+    from stages.training.position import first_position, seed_here
 
     options = read_options(method.Options, arguments)
     pack = read_pack(arguments.train)
     augmentation = augmentations.named(arguments.augmentation, arguments.size)
     training = training_of(arguments, options, pack)
 
-    seed_here(arguments.seed)
     contract = InputContract.named(arguments.size, arguments.normalisation)
+    seed_here(*first_position(arguments.seed, 1))
     student = architectures.build(arguments.architecture, contract)
-    # A place of its own, which no step has: the same teacher whichever student learns from it.
-    seed_here(arguments.seed, -1)
+    # The same teacher whichever student learns from it.
+    seed_here(*first_position(arguments.seed, 0))
     teacher = architectures.build(arguments.teacher_architecture, contract)
     objective = plugins.class_in(method, distillation.Distillation)(
         student, distillation.Setting(teacher.dimension, len(pack), teacher=teacher), options
@@ -65,6 +65,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         "method": label,
         "teacher": arguments.teacher_name,
         "teacher_architecture": arguments.teacher_architecture,
+        "generation": 1,
     }
     write_encoder(arguments, student, objective.heads(), pack, history, origin)
     training.checkpoint.remove()

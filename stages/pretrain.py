@@ -27,14 +27,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     from stages.datasets.packed import read_pack
     from stages.training.acceleration import accelerate
     from stages.training.arguments import train_encoder, training_of, write_encoder
-    from stages.training.position import seed_here
+    from stages.training.position import first_position, seed_here
 
     options = read_options(method.Options, arguments)
     pack = read_pack(arguments.train)
     augmentation = augmentations.named(arguments.augmentation, arguments.size)
     training = training_of(arguments, options, pack)
 
-    seed_here(arguments.seed)
+    seed_here(*first_position(arguments.seed, 0))
     encoder = architectures.build(arguments.architecture, InputContract.named(arguments.size, arguments.normalisation))
     objective = plugins.class_in(method, pretraining.Pretraining)(encoder, options, len(pack.classes))
     accelerate(objective, options)

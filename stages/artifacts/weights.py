@@ -45,8 +45,8 @@ class InputContract:
 class EncoderCard:
     """An encoder's name, architecture, embedding dimension, input contract, and how it came to be.
 
-    ``origin`` holds ``way`` (fetch, pretrain, distill), ``method``, ``dataset``, ``seed``; a student's, ``teacher``. Of
-    two that were trained at once, it holds the other's architecture too: ``teacher_architecture``,
+    ``origin`` holds ``way`` (fetch, pretrain, distill), ``method``, ``dataset``, ``seed``; a student's, ``teacher`` and
+    ``generation``. Of two that were trained at once, it holds the other's architecture too: ``teacher_architecture``,
     ``student_architecture``.
     """
 
@@ -55,6 +55,11 @@ class EncoderCard:
     dimension: int
     contract: InputContract
     origin: Mapping[str, Any]
+
+    @property
+    def generation(self) -> int:
+        """How many teachers are behind it: the teacher that it learned from, that one's, and so on."""
+        return int(self.origin.get("generation", 0))
 
     def to_json(self) -> str:
         return json.dumps(dataclasses.asdict(self), sort_keys=True)

@@ -27,6 +27,14 @@ def seed_cpu_here(*position: int) -> None:
     torch.default_generator.manual_seed(seed_of(*position))
 
 
+def first_position(seed: int, generation: int) -> tuple[int, int]:
+    """Where an encoder's first weights are drawn: a place of each generation's, which no step has.
+
+    Without it, a student of its teacher's architecture and seed would start from what its teacher started from.
+    """
+    return seed, -1 - generation
+
+
 def view_position(number: int, image: int) -> tuple[int, int, int]:
     """The position of a view of an image that is the same in every run: the seeds of these are from 0 on."""
     return -1, number, image
