@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    costs: Annotated[tuple[int, ...], "to try, powers of 4"] = (-10, -9, -8, -7, -6, -5, -4, -3, -2, -1, 0, 1, 2, 3)
+    costs: Annotated[tuple[int, ...], "powers of 4"] = (-10, -9, -8, -7, -6, -5, -4, -3, -2, -1, 0, 1, 2, 3, 4, 5)
     folds: Annotated[int, "of the cross-validation that chooses each class's cost"] = 3
 
     def __post_init__(self) -> None:
