@@ -127,6 +127,27 @@ def test_a_group_of_students_may_have_an_augmentation_of_its_own() -> None:
     assert experiment.encoders["teacher"].augmentation == "affine-elastic"
 
 
+def test_a_method_has_its_papers_augmentation_and_one_without_the_datasets() -> None:
+    assert CONFIG["datasets"]["digits"]["augmentation"] == "affine-elastic"
+    encoder = {"architecture": "resnet18", "dataset": "digits"}
+    for method, augmentation in {
+        "simclr": "simclr",
+        "moco-v2": "moco-v2",
+        "swav": "swav",
+        "byol": "byol",
+        "supervised": "affine-elastic",
+    }.items():
+        found = Experiment(edited("encoders/another", {**encoder, "pretrain": method})).encoders["another"]
+        assert isinstance(found, encoders.Pretrained)
+        assert found.augmentation == augmentation
+    byol = edited("encoders/teacher", {**encoder, "pretrain": "byol"}, edited("cluster_pictures", []))
+    for teacher, method in (("teacher", "simdis-off"), ("resnet18", "simdis-on"), ("teacher", "compress-2q")):
+        group = {**CONFIG["students"][0], "teachers": [teacher], "methods": [method], "options": {}}
+        experiment = Experiment(edited("students", [group], byol))
+        expected = "affine-elastic" if method == "compress-2q" else "byol"
+        assert {experiment.student(name).augmentation for name in experiment.students} == {expected}
+
+
 def test_a_student_can_be_a_teacher() -> None:
     config = copy.deepcopy(CONFIG)
     first = next(iter(Experiment(CONFIG).students))

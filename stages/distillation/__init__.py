@@ -3,7 +3,7 @@
 A method learns from the teacher's embeddings, unless its module says otherwise. ``TEACHER = "assignments"``: from the
 clusters of the teacher's embeddings, of which its options name the number, ``clusters``. ``TEACHER = "networks"``: from
 the networks that the teacher was trained with, which the method runs itself. ``TEACHER = "online"``: from a teacher
-that the method trains along with the student.
+that the method trains along with the student. ``AUGMENTATION`` and ``HEADS`` are as in `stages.pretraining`.
 """
 
 import dataclasses

@@ -21,6 +21,7 @@ from stages.training.batch_norms import batch_norms_in
 from stages.training.batches import Batch
 from stages.training.momentum import frozen
 
+AUGMENTATION = "byol"
 TEACHER = "networks"
 
 

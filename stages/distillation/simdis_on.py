@@ -16,6 +16,7 @@ from stages.prediction.simdis import SimDis
 from stages.pretraining import byol
 from stages.training.batches import Batch
 
+AUGMENTATION = "byol"
 TEACHER = "online"
 HEADS = "networks"
 

@@ -1,6 +1,8 @@
 """Ways to train an encoder without a teacher, one module a method, each with ``Options`` and a `Pretraining`.
 
-A method that learns from labels, of which each image has to have one, says ``LABELS = "one"``.
+A method that learns from labels, of which each image has to have one, says ``LABELS = "one"``. One whose paper has an
+augmentation of its own names it, ``AUGMENTATION = "simclr"``: images are varied by it unless the config says otherwise.
+What of its `heads` a student may learn from, it says by ``HEADS``: a ``"projector"``, or ``"networks"``.
 """
 
 from typing import Any

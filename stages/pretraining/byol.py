@@ -23,6 +23,7 @@ from stages.training.batches import Batch
 from stages.training.large_batches import LargeBatchRecipe
 from stages.training.momentum import follow, frozen, frozen_redraw, rising
 
+AUGMENTATION = "byol"
 HEADS = "networks"
 
 

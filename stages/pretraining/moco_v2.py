@@ -23,6 +23,7 @@ from stages.training.batches import Batch
 from stages.training.momentum import follow, frozen
 from stages.training.recipe import TrainingRecipe
 
+AUGMENTATION = "moco-v2"
 HEADS = "projector"
 
 

@@ -19,6 +19,7 @@ from stages.pretraining import Pretraining
 from stages.training.batches import Batch
 from stages.training.large_batches import LargeBatchRecipe
 
+AUGMENTATION = "simclr"
 HEADS = "projector"
 
 

@@ -28,6 +28,7 @@ from stages.training.large_batches import LargeBatchRecipe
 from stages.training.optimizers import optimizer_of
 from stages.training.recipe import Recipe
 
+AUGMENTATION = "swav"
 HEADS = "projector"
 
 

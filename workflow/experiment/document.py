@@ -72,6 +72,8 @@ def _options_of(part: str) -> Iterator[str]:
 def _module(title: str, module: str) -> Iterator[str]:
     docstring = ast.get_docstring(source.tree(module)) or ""
     yield f"### {title}\n\n{docstring.split(chr(10) * 2)[0]}\n"
+    if augmentation := source.literal(module, "AUGMENTATION", ""):
+        yield f"Images are varied by `{augmentation}`, unless the config says otherwise.\n"
     yield from _option_table(module)
 
 

@@ -147,16 +147,16 @@ def _pretrained(where: str, name: str, entry: Mapping[str, Any], dataset: Datase
         method=method,
         architecture=entry["architecture"],
         dataset=dataset.name,
-        augmentation=augmentation_of(where, entry, dataset),
+        augmentation=augmentation_of(where, entry, module, dataset),
         normalisation=entry.get("normalisation", "imagenet"),
         seed=entry.get("seed", 0),
         options=options_of(where, module, entry, fixed),
     )
 
 
-def augmentation_of(where: str, entry: Mapping[str, Any], dataset: Dataset) -> str:
-    """The entry's own augmentation, or its dataset's."""
-    name = str(entry.get("augmentation", dataset.augmentation))
+def augmentation_of(where: str, entry: Mapping[str, Any], module: str, dataset: Dataset) -> str:
+    """The entry's own augmentation, that which its method, ``module``, cannot do without, or its dataset's."""
+    name = str(entry.get("augmentation") or source.literal(module, "AUGMENTATION", dataset.augmentation))
     require_augmentation(where, name)
     return name
 

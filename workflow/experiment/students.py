@@ -71,7 +71,7 @@ def _students_of(
             yield OnlineTeacher(teacher_name, name, method, teacher, dataset.name, options)
             teacher = teacher_name
         learns_from = _learns_from(where, module, label, group.get("teacher"))
-        augmentation = augmentation_of(where, group, dataset)
+        augmentation = augmentation_of(where, group, module, dataset)
         if "teacher_views" in group:
             _require_views(where, label, learns_from, augmentation)
         yield Student(
