@@ -406,6 +406,20 @@ def test_the_processes_of_a_killed_packing_end_too(many: Path, tmp_path: Path) -
     assert not processes(process.pid)
 
 
+def test_a_reading_process_that_dies_ends_the_packing(many: Path, tmp_path: Path) -> None:
+    paths = {"train": tmp_path / "train.h5", "val": tmp_path / "val.h5", "workers": 2}
+    command = [sys.executable, "-m", "stages.fetch_dataset"]
+    command += flags({"source": "folder", "path": many, "name": "pets", **paths})
+    with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True, start_new_session=True) as process:
+        while len(processes(process.pid)) < 3 and process.poll() is None:
+            time.sleep(0.01)
+        os.kill(max(processes(process.pid)), signal.SIGKILL)
+        _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert "error: a process that reads images has died" in stderr
+    assert not list(tmp_path.glob("*.h5*"))
+
+
 def processes(session: int) -> list[int]:
     """The processes of a session that run."""
     found = []

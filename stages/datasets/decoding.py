@@ -1,15 +1,15 @@
 """Images decoded, and told whether they can be: by Pillow, and JPEGs' pixels by torchvision, which is quicker."""
 
+import functools
 import io
+import itertools
 import multiprocessing
 import os
 import struct
 import threading
 import zlib
-from collections import deque
-from collections.abc import Iterable, Iterator
-from concurrent.futures import Future, ProcessPoolExecutor
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,9 +20,10 @@ from stages.datasets.sources import Images
 if TYPE_CHECKING:
     from PIL import Image
     from torch import Tensor
+    from torch.utils.data import Dataset
 
-LOT, LOTS_AHEAD = 16, 2
-"""How many images a process reads and passes on together, and how many such lots wait at most for each process."""
+LOT = 16
+"""How many images a process reads and passes on together."""
 
 JPEG = b"\xff\xd8\xff"
 """How a JPEG file begins."""
@@ -102,49 +103,44 @@ def checked(images: Images, workers: int) -> Iterator[tuple[bytes, str]]:
 
     They are read and decoded once, by ``workers`` processes ahead of time, or by this one.
     """
-    lots = [range(start, min(start + LOT, len(images))) for start in range(0, len(images), LOT)]
-    if workers:
-        yield from _checked_ahead(images, lots, workers)
-    else:
-        for rows in lots:
-            yield from _check(images, rows)
+    from torch.utils.data import DataLoader
+
+    lots: DataLoader[Any] = DataLoader(
+        cast("Dataset[int]", range(len(images))),
+        batch_size=LOT,
+        num_workers=workers,
+        collate_fn=functools.partial(_check, images),
+        worker_init_fn=_begin,
+    )
+    for found in itertools.chain.from_iterable(lots):
+        if isinstance(found, OSError):
+            raise found
+        yield found
 
 
-def _checked_ahead(images: Images, lots: Iterable[range], workers: int) -> Iterator[tuple[bytes, str]]:
-    waiting: deque[Future[list[tuple[bytes, str]]]] = deque()
-    with ProcessPoolExecutor(workers, initializer=_begin, initargs=(images,)) as pool:
-        for rows in lots:
-            waiting.append(pool.submit(_check_shared, rows))
-            if len(waiting) > LOTS_AHEAD * workers:
-                yield from waiting.popleft().result()
-        while waiting:
-            yield from waiting.popleft().result()
-
-
-def _begin(images: Images) -> None:
-    """In a new process: hold the images, whose rows are asked for by number."""
-    global _shared
-    _shared = images
+def _begin(worker: int) -> None:
     leave_termination_to_the_run()
     threading.Thread(target=_end_with_the_run, daemon=True).start()
 
 
 def _end_with_the_run() -> None:
-    """A run that is killed tells nobody; its processes would wait for their next lot for ever."""
+    """A run that is killed tells nobody: a process that has images to hand over would wait for it for ever."""
     if run := multiprocessing.parent_process():
         run.join()
         os._exit(1)
 
 
-_shared: Images = []
+def _check(images: Images, rows: Sequence[int]) -> list[tuple[bytes, str] | OSError]:
+    return [_look_at(images, row) for row in rows]
 
 
-def _check_shared(rows: range) -> list[tuple[bytes, str]]:
-    return _check(_shared, rows)
-
-
-def _check(images: Images, rows: range) -> list[tuple[bytes, str]]:
-    return [(image, _fault(image)) for image in map(images.__getitem__, rows)]
+def _look_at(images: Images, row: int) -> tuple[bytes, str] | OSError:
+    """An error is handed over, not raised: on its way from a process it would lose the file's name."""
+    try:
+        image = images[row]
+    except OSError as error:
+        return error
+    return image, _fault(image)
 
 
 def _fault(encoded: bytes) -> str:
