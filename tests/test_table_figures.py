@@ -61,6 +61,14 @@ def test_lines_over_rows_show_references_as_levels(tmp_path: Path) -> None:
     ]
 
 
+def test_a_column_of_references_alone_has_their_levels(tmp_path: Path) -> None:
+    cells = [*TEMPERATURES, {"row": "Teacher", "column": "Linear", "mean": 30.0}]
+    picture = drawn("lines", write(tmp_path / "a.csv", cells), "--x", "temperature")
+    right_panel = picture[: len(picture) * 3 // 4, picture.shape[1] * 3 // 5 :]
+    assert len(rows_of(right_panel, GREY))
+    assert not len(rows_of(right_panel, BLUE))
+
+
 def test_columns_that_are_numbers_are_what_lines_go_over(tmp_path: Path) -> None:
     cells: list[dict[str, object]] = [
         {"group": "Top-1", "row": method, "column": epochs, "mean": epochs / 10}

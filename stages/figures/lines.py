@@ -149,10 +149,12 @@ def _level(axis: "Axes", point: Point) -> None:
 
 
 def _scale(axis: "Axes", numbers: Sequence[float], inches: float) -> None:
-    """Ticks where there are points; logarithmic where they span far."""
+    """Ticks where there are points; logarithmic where they span far. Of levels alone there are none."""
     from matplotlib.ticker import NullLocator
 
-    if numbers[0] > 0 and numbers[-1] > WIDE * numbers[0]:
+    if not numbers:
+        axis.set_xticks([])
+    elif numbers[0] > 0 and numbers[-1] > WIDE * numbers[0]:
         axis.set_xscale("log")
     labels = [f"{number:,.0f}" if number >= 1000 else f"{number:g}" for number in numbers]
     crowded = CHARACTER * sum(len(label) + 2 for label in labels) > inches - 0.9

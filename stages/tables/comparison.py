@@ -1,6 +1,8 @@
 """What was measured, arranged as in CompRess's Table 1: by teacher and student architecture, method and evaluation."""
 
 import dataclasses
+import functools
+import itertools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
@@ -86,7 +88,7 @@ class Comparison:
 
     def cell(self, group: Group, row: Row, evaluation: str, value: str | None = None) -> Cell | None:
         """The ``value`` (the one shown, if not given) of ``evaluation``; None if it was not measured."""
-        return summary([r for r in self._of(evaluation) if row.holds(r, group)], value or self.shown(evaluation))
+        return summary(self._cells.get((group, row, evaluation), []), value or self.shown(evaluation))
 
     def cell_of(self, encoder: str, evaluation: str, value: str | None = None) -> Cell | None:
         """The same of one encoder, whatever it is."""
@@ -116,6 +118,15 @@ class Comparison:
 
     def _of(self, evaluation: str) -> list[Result]:
         return [result for result in self.results if result.metrics.evaluation == evaluation]
+
+    @functools.cached_property
+    def _cells(self) -> dict[tuple[Group, Row, str], list[Result]]:
+        """What belongs into each cell, by its group, row and evaluation: sought once, as tables ask for it many times."""
+        cells: dict[tuple[Group, Row, str], list[Result]] = {}
+        for result, group, row in itertools.product(self.results, self.groups, self.rows):
+            if row.holds(result, group):
+                cells.setdefault((group, row, result.metrics.evaluation), []).append(result)
+        return cells
 
 
 def read_comparisons(paths: Sequence[Path]) -> list[Comparison]:
