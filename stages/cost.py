@@ -32,6 +32,7 @@ UNITS = {
     "parameters": "M",
     "flops": "G",
     "dimension": "",
+    "size": "px",
     "images_per_s": "images/s",
     "training_images_per_s": "images/s",
     "parameter_ratio": "",
@@ -82,7 +83,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         arguments.dataset,
         {"train": 0, "val": 0},
         evaluation=arguments.name,
-        protocol=f"the backbone at {card.contract.size} pixels; FLOPs: multiply-adds of one image; images/s: forward "
+        protocol="the backbone at its own image size; FLOPs: multiply-adds of one image; images/s: forward "
         f"passes of {options.batch_size} images, {options.dtype}, the median of {options.batches}; in training: the "
         "median epoch",
         values=values,
@@ -95,11 +96,14 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def size_of(encoder: "Encoder") -> dict[str, float]:
-    """The backbone's parameters in millions, its multiply-adds for an image in billions, its embeddings' dimension."""
+    """The backbone's parameters in millions, its multiply-adds for an image in billions, its embeddings' dimension, and
+    the size of its images, which two encoders in one table need not share.
+    """
     return {
         "parameters": sum(parameter.numel() for parameter in encoder.backbone.parameters()) / 1e6,
         "flops": multiply_adds(encoder) / 1e9,
         "dimension": encoder.dimension,
+        "size": encoder.contract.size,
     }
 
 

@@ -100,13 +100,14 @@ def test_metrics_tell_what_was_measured(weights: Path, tmp_path: Path) -> None:
     copied = tmp_path / "weights.safetensors"
     copied.write_bytes(weights.read_bytes())
     found = measured(copied)
-    assert found.units == {"parameters": "M", "flops": "G", "dimension": "", "images_per_s": "images/s"}
+    assert found.units == {"parameters": "M", "flops": "G", "dimension": "", "size": "px", "images_per_s": "images/s"}
     assert found.values.keys() == found.units.keys()
     assert found.values["images_per_s"] > 0
     assert found.values["dimension"] == 64
     assert (found.evaluation, found.dataset, found.encoder["name"]) == ("cost", "toy", "toy")
     assert found.notes == {"device": cost.name_of(torch.device("cuda" if torch.cuda.is_available() else "cpu"))}
-    assert found.protocol.startswith("the backbone at 32 pixels;")
+    assert found.protocol.startswith("the backbone at its own image size;")
+    assert found.values["size"] == 32
     assert "of 4 images, float32, the median of 2" in found.protocol
 
 
@@ -131,6 +132,7 @@ def test_a_student_is_compared_with_its_teacher_each_at_its_own_size(tmp_path: P
     alone = [measured(path).values for path in (student, teacher)]
     found = measured(student, teacher=teacher)
     assert found.encoder["name"] == "student"
+    assert found.protocol == measured(teacher).protocol, "or they could not stand in one table"
     for key, name in (("parameters", "parameter_ratio"), ("flops", "flops_ratio")):
         assert found.values[name] == pytest.approx(alone[1][key] / alone[0][key])
         assert found.units[name] == ""
