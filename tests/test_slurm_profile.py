@@ -65,7 +65,8 @@ COMMON = "--parsable --export=ALL --comment rule_"
 def test_a_rule_for_the_cpu_asks_for_cores_memory_and_time(project: Project) -> None:
     project.replace(PROFILE, "# slurm_partition: gpu", "slurm_partition: cpu")
     assert submitted(project, "results/datasets/numerals/train.h5") == [
-        f"{COMMON}fetch_dataset_wildcards_numerals -p cpu -t 1440 --mem 8000 --requeue --ntasks=1 --cpus-per-task=8"
+        f"{COMMON}fetch_dataset_wildcards_numerals -p cpu -t 1440 --mem 8000 --nodes=1 --requeue"
+        " --ntasks=1 --cpus-per-task=8"
     ]
 
 
@@ -73,7 +74,8 @@ def test_a_rule_for_a_gpu_asks_for_one_of_the_sites_model(project: Project) -> N
     pack(project)
     project.replace(PROFILE, "&training {cpus_per_task: 8}", "&training {cpus_per_task: 8, gpu_model: a100}")
     assert submitted(project, "results/encoders/teacher/weights.safetensors") == [
-        f"{COMMON}pretrain_wildcards_teacher -p gpu -t 1440 --mem 16000 --requeue --cpus-per-task=8 --gpus=a100:1"
+        f"{COMMON}pretrain_wildcards_teacher -p gpu -t 1440 --mem 16000 --nodes=1 --requeue --cpus-per-task=8"
+        " --gpus=a100:1"
     ]
 
 
