@@ -21,7 +21,19 @@ def device() -> "torch.device":
     """
     import torch
 
-    return torch.device("cuda" if usable(torch.cuda.device_count(), "PyTorch") else "cpu")
+    return torch.device("cuda" if count() else "cpu")
+
+
+def count() -> int:
+    """How many GPUs PyTorch can use.
+
+    Raises:
+        UserError: as `usable`.
+    """
+    import torch
+
+    # device_count alone asks the driver, which counts GPUs that it is too old to have this PyTorch use.
+    return usable(torch.cuda.device_count() if torch.cuda.is_available() else 0, "PyTorch")
 
 
 def send(rows: "torch.Tensor", device: "torch.device") -> "torch.Tensor":

@@ -102,6 +102,7 @@ def test_a_gpu_that_cannot_be_used_is_an_error_and_not_a_slow_run(
     (tmp_path / "0000:01:00.0").mkdir()
     monkeypatch.setattr(gpus, "DRIVER", tmp_path)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     with pytest.raises(UserError, match=r"an NVIDIA GPU that PyTorch cannot use; expected .* --nv"):
         gpus.device()
@@ -109,4 +110,7 @@ def test_a_gpu_that_cannot_be_used_is_an_error_and_not_a_slow_run(
     assert gpus.device() == torch.device("cpu")
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    with pytest.raises(UserError, match="expected a driver as new as its CUDA"):  # The driver counts the GPU.
+        gpus.device()
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     assert gpus.device() == torch.device("cuda")
