@@ -1,6 +1,8 @@
 """bfloat16 and compiled passes: the same numbers but for rounding, the same weights' names, and what stays exact."""
 
+import functools
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -57,6 +59,32 @@ def test_embeddings_and_gradients_are_the_plain_ones_but_for_rounding(recipe: Tr
     first, second = gradients(plain), gradients(other)
     assert float(torch.cosine_similarity(first, second, dim=0)) > 1 - bound
     assert all(parameter.dtype is torch.float32 for parameter in other.parameters())
+
+
+def test_a_smaller_batch_has_a_graph_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By default the graph of a second size would have taken over the first size's batches too."""
+    graphs: list[torch.fx.GraphModule] = []
+    ran: list[set[int]] = []
+
+    def backend(graph: torch.fx.GraphModule, _: object) -> Callable[..., object]:
+        number = len(graphs)
+        graphs.append(graph)
+
+        def run(*inputs: object) -> object:
+            ran[-1].add(number)
+            return graph(*inputs)
+
+        return run
+
+    compiled = torch.nn.Module.compile
+    monkeypatch.setattr(torch.nn.Module, "compile", functools.partialmethod(compiled, backend=backend))
+    encoder = encoder_of(TrainingRecipe(compile=True))
+    for count in (8, 8, 5, 8):
+        ran.append(set())
+        encoder(images()[:count])
+    assert ran[0] == ran[1] == ran[3]
+    assert ran[0]
+    assert not ran[0] & ran[2]
 
 
 def test_the_names_of_weights_and_what_is_copied_stay() -> None:

@@ -11,4 +11,6 @@ def accelerate(module: nn.Module, recipe: TrainingRecipe) -> None:
     for encoder in encoders_in(module):
         encoder.autocast = recipe.bfloat16
         if recipe.compile:
-            encoder.backbone.compile()
+            # By default a second size, as of an epoch's last batch, makes sizes symbolic, and from then on that slower
+            # graph serves the first as well.
+            encoder.backbone.compile(dynamic=False)
