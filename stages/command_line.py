@@ -157,7 +157,8 @@ def _message_of(error: Exception) -> str | None:
     # A state that torch.save could not write: it says of the file what is wrong with it, and the disk before it.
     if any(sign in f"{error} {error.__context__}" for sign in NO_SPACE):
         return f"the disk is full ({error}); nothing half-written was kept: free some space and run again"
-    if "CUDA out of memory" in str(error):
+    # PyTorch's words and faiss's.
+    if "CUDA out of memory" in str(error) or "StandardGpuResources: alloc fail" in str(error):
         return f"the GPU's memory is full ({error}): {_smaller_batches()}take a GPU with more"
     if "can't allocate memory" in str(error):
         return f"the machine's memory is full ({error}): {_smaller_batches()}raise mem_mb"

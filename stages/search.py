@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 GPU_SLICE_BYTES = 2**30
 """How much of the anchors is searched at once on GPUs, which are sent all queries anew for each slice."""
 
+MOST_ON_GPU = 2048
+"""How many neighbours faiss finds there."""
+
 
 def slice_bytes() -> int | None:
     """How large slices of anchors `nearest` likes; None for any."""
@@ -33,7 +36,11 @@ def nearest(
     from faiss import METRIC_INNER_PRODUCT, get_num_gpus
     from faiss.contrib.exhaustive_search import knn_ground_truth
 
-    usable(get_num_gpus(), "faiss")
+    if usable(get_num_gpus(), "faiss") and k > MOST_ON_GPU:
+        raise UserError(
+            f"{where}: {k} neighbours asked for; faiss finds no more than {MOST_ON_GPU} on a GPU: ask for fewer, or "
+            "set CUDA_VISIBLE_DEVICES="
+        )
     similarities, neighbours = knn_ground_truth(queries, anchors, k, METRIC_INNER_PRODUCT)
     # Where there are too few, faiss fills each query's row up with -1.
     if (found := (neighbours[0] >= 0).sum()) < k:

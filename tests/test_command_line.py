@@ -276,6 +276,12 @@ def test_a_gpu_without_memory_is_one_line(argv: tuple[str, ...], advice: str) ->
     assert run_to_its_error(body, *argv) == expected
 
 
+def test_a_gpu_without_memory_for_faiss_is_one_line() -> None:
+    reason = "Error in faiss::gpu::StandardGpuResourcesImpl: StandardGpuResources: alloc fail type FlatData dev 0"
+    said = run_to_its_error(f"raise RuntimeError({reason!r})")
+    assert said == f"error: the GPU's memory is full ({reason}): take a GPU with more\n"
+
+
 @BATCHES
 def test_a_machine_without_memory_is_one_line(argv: tuple[str, ...], advice: str) -> None:
     said = run_to_its_error("import torch\ntorch.empty(2**50, dtype=torch.uint8)", *argv)

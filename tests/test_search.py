@@ -12,6 +12,7 @@ import pytest
 from stages import search
 from stages.artifacts import embeddings
 from stages.artifacts.embeddings import unit_rows
+from stages.errors import UserError
 
 Rows = np.ndarray[Any, np.dtype[np.float32]]
 
@@ -63,6 +64,14 @@ def test_gpus_search_more_anchors_at_once(
     slices = list(cache.unit_slices(size=search.slice_bytes()))
     assert max(map(len, slices)) == most
     np.testing.assert_array_equal(np.concatenate(slices), cache.unit())
+
+
+def test_more_neighbours_than_a_gpu_finds_are_refused(
+    unit_vectors: tuple[Rows, Rows], cloned: list[tuple[Any, Any]]
+) -> None:
+    with pytest.raises(UserError, match=r"^train\.h5: 2049 neighbours asked for; faiss finds no more than 2048"):
+        search.nearest(unit_vectors[:1], unit_vectors[1], 2049, "train.h5")
+    assert not cloned
 
 
 def test_several_gpus_share_the_vectors_out(cloned: list[tuple[Any, Any]]) -> None:

@@ -121,7 +121,7 @@ class Comparison:
 
     @functools.cached_property
     def _cells(self) -> dict[tuple[Group, Row, str], list[Result]]:
-        """What belongs into each cell, by its group, row and evaluation: sought once, as tables ask for it many times."""
+        """What belongs into each cell, by group, row and evaluation: sought once, as tables ask for it many times."""
         cells: dict[tuple[Group, Row, str], list[Result]] = {}
         for result, group, row in itertools.product(self.results, self.groups, self.rows):
             if row.holds(result, group):
