@@ -12,7 +12,7 @@ from pathlib import Path
 from experiment import content, source
 from experiment.config import Experiment
 from experiment.datasets import Dataset, image_endings
-from experiment.encoders import Pretrained
+from experiment.encoders import Pretrained, Student
 from experiment.errors import ConfigError
 from experiment.evaluations import EVALUATIONS
 from experiment.plan import said_images
@@ -23,14 +23,14 @@ def check(experiment: Experiment) -> None:
     Raises:
         ConfigError: a dataset has fewer train images than are asked for, or a folder's have no labels.
     """
-    for encoder in experiment.encoders.values():
-        dataset, options = experiment.datasets[encoder.dataset], getattr(encoder, "options", {})
+    for encoder in experiment.trained.values():
+        dataset, options = experiment.datasets[encoder.dataset], encoder.options
         if options.get("drop_last") and options.get("epochs"):
             _require_images(f"{encoder.name}: batch_size", options["batch_size"], dataset, ", with drop_last")
         if isinstance(encoder, Pretrained):
             module = source.plugin_module("stages.pretraining", encoder.method)
             _require_labels(encoder.name, encoder.method, source.literal(module, "LABELS", ""), dataset)
-        elif getattr(encoder, "learns_from", "") == "assignments":
+        elif isinstance(encoder, Student) and encoder.learns_from == "assignments":
             _require_images(f"{encoder.name}: clusters", options["clusters"], dataset)
     for measurement in experiment.measurements:
         evaluation, dataset = experiment.evaluations[measurement.evaluation], experiment.datasets[measurement.dataset]

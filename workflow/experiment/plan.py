@@ -10,7 +10,7 @@ from pathlib import Path
 from experiment import content, source
 from experiment.config import Experiment
 from experiment.datasets import Dataset, image_endings
-from experiment.encoders import Fetched, Student
+from experiment.encoders import Fetched, Student, Trained
 from experiment.evaluations import EVALUATIONS, Evaluation
 
 SUSTAINED = 10e12
@@ -108,11 +108,7 @@ def plan(experiment: Experiment, to_come: Mapping[str, bool]) -> Iterator[str]:
         if f"results/datasets/{dataset.name}/train.h5" in to_come
         for line in _data(dataset)
     ]
-    data += [
-        _checkpoint(encoder)
-        for encoder in experiment.encoders.values()
-        if isinstance(encoder, Fetched) and str(_weights(encoder.name)) in to_come
-    ]
+    data += [_checkpoint(encoder) for encoder in experiment.fetched.values() if str(_weights(encoder.name)) in to_come]
     if data:
         yield "Data to come into results/:"
         yield from (f"  {line}" for line in data)
@@ -165,9 +161,9 @@ def _shown(seconds: float) -> str:
 
 def jobs(experiment: Experiment) -> Iterator[Job]:
     """The jobs that take the most of a GPU's time: training, embedding, and linear probes on augmented images."""
-    for encoder in experiment.encoders.values():
-        if "epochs" in getattr(encoder, "options", {}) and hasattr(encoder, "seed"):
-            yield _training(experiment, encoder.name)
+    for encoder in experiment.trained.values():
+        if "epochs" in encoder.options:
+            yield _training(experiment, encoder)
     for encoder_name, name in dict.fromkeys(_embedded(experiment)):
         output = Path(f"results/embeddings/{encoder_name}/{name}-val.h5")
         forward = _forward(experiment, encoder_name, name)
@@ -198,11 +194,9 @@ def _probe(evaluation: Evaluation) -> tuple[str, float, float]:
     return "linear_probe", epochs * options["runs"] * sum(options["labels"]) / 100, 0
 
 
-def _training(experiment: Experiment, name: str) -> Job:
-    encoder = experiment.encoders[name]
-    assert not isinstance(encoder, Fetched)
+def _training(experiment: Experiment, encoder: Trained) -> Job:
     rule, teacher = "pretrain", 0.0
-    work = _forward(experiment, name, encoder.dataset)
+    work = _forward(experiment, encoder.name, encoder.dataset)
     if isinstance(encoder, Student):
         rule = "distill_online" if encoder.learns_from == "online" else "distill"
         passes = TEACHER_PASSES.get(encoder.learns_from, 0)
@@ -211,7 +205,7 @@ def _training(experiment: Experiment, name: str) -> Job:
     if work is not None:
         trained, seen = PASSES.get(encoder.method, (1, 0))
         work = encoder.options["epochs"] * (work * (TRAINING * trained + seen) + teacher)
-    return Job(rule, name, _weights(name), experiment.datasets[encoder.dataset], work)
+    return Job(rule, encoder.name, _weights(encoder.name), experiment.datasets[encoder.dataset], work)
 
 
 def _weights(encoder: str) -> Path:
@@ -225,16 +219,14 @@ def _embedded(experiment: Experiment) -> Iterator[tuple[str, str]]:
             yield m.encoder, m.dataset
     for name in experiment.canaries:
         yield name, experiment.encoders[name].dataset
-    for name in experiment.students:
-        student = experiment.student(name)
+    for student in experiment.students.values():
         if student.learns_from in ("embeddings", "assignments") and not student.teacher_views:
             yield student.teacher, student.dataset
 
 
 def _viewed(experiment: Experiment) -> dict[Path, Student]:
     """What teachers embed of views of images, by the file, with one of the students that learn from it."""
-    students = map(experiment.student, experiment.students)
-    return {Path(path): student for student in students for path in student.view_files}
+    return {Path(path): student for student in experiment.students.values() for path in student.view_files}
 
 
 def _forward(experiment: Experiment, encoder: str, dataset: str) -> float | None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from experiment import commands, content, demands, images, source
 from experiment.config import Experiment
 from experiment.datasets import image_endings
+from experiment.encoders import Student
 from experiment.errors import ConfigError
 from experiment.plan import plan
 
@@ -139,7 +140,7 @@ def get_training_options(wildcards):
         "size": dataset.size,
         "normalisation": encoder.normalisation,
         "seed": encoder.seed,
-        "label": getattr(encoder, "label", encoder.method),
+        "label": encoder.label if isinstance(encoder, Student) else encoder.method,
     }
     return commands.flags({**facts, **encoder.options})
 
@@ -149,7 +150,7 @@ def get_training_code(wildcards, stage):
     encoder = get_encoder(wildcards)
     package = "stages.pretraining" if stage == "pretrain" else "stages.distillation"
     architectures = [encoder.architecture]
-    if getattr(encoder, "learns_from", None) in ("weights", "networks", "online"):
+    if isinstance(encoder, Student) and encoder.learns_from in ("weights", "networks", "online"):
         architectures.append(get_teacher_architecture(wildcards))
     return source.fingerprint(
         f"stages.{stage}",
@@ -195,7 +196,7 @@ def get_costed(wildcards):
 def get_cost_files(wildcards):
     """Their weights and, of an encoder that was trained here, the history of that."""
     files = {flag: f"results/encoders/{name}/weights.safetensors" for flag, name in get_costed(wildcards).items()}
-    trained = wildcards.encoder in get_trained()
+    trained = wildcards.encoder in experiment.trained
     return {**files, "history": f"results/encoders/{wildcards.encoder}/history.csv"} if trained else files
 
 
@@ -354,7 +355,7 @@ def get_figure_options(wildcards):
 
 def get_common_figures():
     """The figures of every experiment: curves only where something was trained."""
-    curves = ["results/figures/training-curves.png"] if get_trained() else []
+    curves = ["results/figures/training-curves.png"] if experiment.trained else []
     pictures = [f"results/figures/clusters/{name}.png" for name in experiment.cluster_pictures]
     return ["results/figures/comparison.png", *curves, *pictures]
 
@@ -391,12 +392,8 @@ def get_section(table):
 
 
 def get_histories(wildcards):
-    return [f"results/encoders/{name}/history.csv" for name in get_trained()]
-
-
-def get_trained():
-    """The encoders that were trained here, and so have a history; one for a student and a teacher trained along."""
-    return [*experiment.pretrained, *experiment.students]
+    """Those of the encoders that were trained here; one for a student and a teacher trained along."""
+    return [f"results/encoders/{name}/history.csv" for name in experiment.trained]
 
 
 def get_clustering(wildcards):

@@ -55,9 +55,7 @@ def on_one_node(rule):
 
 
 def get_half_precision():
-    return [
-        name for name, each in experiment.encoders.items() if getattr(each, "options", {}).get("precision") == "half"
-    ]
+    return [name for name, encoder in experiment.trained.items() if encoder.options.get("precision") == "half"]
 
 
 def check_site():
