@@ -1,15 +1,14 @@
 """What an experiment needs before it runs, which a dry run says: its data, and about how many hours of a GPU."""
 
 import csv
-import functools
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from experiment import content, source
+from experiment import counts, source
 from experiment.config import Experiment
-from experiment.datasets import Dataset, image_endings
+from experiment.datasets import Dataset
 from experiment.encoders import Fetched, Student, Trained
 from experiment.evaluations import EVALUATIONS, Evaluation
 
@@ -18,8 +17,8 @@ SUSTAINED = 10e12
 
 ASSUMPTION = "10 TMAC/s a GPU (ResNet-50 training at 800 images/s), as fast as images can be read"
 
-IMAGENET = (1_281_167, 50_000)
-"""The train and val images that a folder is taken to hold while it is not there."""
+IMAGENET = {"train": 1_281_167, "val": 50_000}
+"""The images of each split that a folder is taken to hold while it is not there."""
 
 GMACS = {
     "alexnet": 0.714,
@@ -75,8 +74,7 @@ class Job:
         """The multiply-adds of the whole job. Images of a folder are counted only when they are asked for."""
         if self.train is None:
             return None
-        train, val = images_of(self.dataset)
-        return train * self.train + val * self.val
+        return images_of(self.dataset, "train") * self.train + images_of(self.dataset, "val") * self.val
 
     def seconds(self, as_before: bool) -> float | None:
         """What it took the last time, if its parameters are those of then, or as far as it is known should take."""
@@ -129,7 +127,8 @@ def _checkpoint(encoder: Fetched) -> str:
 def _data(dataset: Dataset) -> Iterator[str]:
     folder = dataset.options.get("path")
     if folder:
-        size = "" if said_images(dataset) else f" (taken to be as large as ImageNet: {IMAGENET[0]:,} train images)"
+        is_known = bool(counts.said_images(dataset))
+        size = "" if is_known else f" (taken to be as large as ImageNet: {IMAGENET['train']:,} train images)"
         there = "is there" if Path(folder).is_dir() else f"IS NOT THERE{size}"
         yield f"{dataset.name}: source {dataset.source}, from the folder {folder}, which {there}"
     elif "path" in dataset.options:
@@ -246,24 +245,7 @@ def multiply_adds(architecture: str, size: int) -> float | None:
     return GMACS[match[1]] * 1e9 * area * float(match[2] or 1) ** 2
 
 
-def images_of(dataset: Dataset) -> tuple[float, float]:
-    """About how many train and val images: what the folder holds, or what the source says."""
-    train, val = said_images(dataset) or IMAGENET
-    folder = Path(dataset.options.get("path") or "")
-    if dataset.source == "folder" and folder.is_dir():
-        train, val = (_files(folder.resolve() / split) for split in ("train", "val"))
-    return train * dataset.options.get("train_fraction", 1.0), val * dataset.options.get("val_fraction", 1.0)
-
-
-def said_images(dataset: Dataset) -> tuple[int, ...]:
-    """The train and val images that the source says it has; nothing of a folder."""
-    module = source.plugin_module("stages.datasets.sources", dataset.source)
-    images = tuple(source.by_option(source.literal(module, "IMAGES", ()), dataset.options))
-    val = dataset.options.get("val_images")
-    return images if val is None else (sum(images) - val, val)
-
-
-@functools.cache
-def _files(split: Path) -> int:
-    """The images in a split's folder."""
-    return sum(1 for _ in content.files_under(str(split), image_endings("folder"))) if split.is_dir() else 0
+def images_of(dataset: Dataset, split: str) -> float:
+    """About how many images a split has, or ImageNet's share while that is not known."""
+    found = counts.images(dataset, split)
+    return IMAGENET[split] * dataset.options[f"{split}_fraction"] if found is None else found
