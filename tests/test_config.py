@@ -742,6 +742,52 @@ def test_a_live_teacher_has_no_clusters() -> None:
         Experiment(edited("cluster_pictures", [], config))
 
 
+def of_two_sizes(large: int, **group: object) -> dict[str, Any]:
+    """Teachers of every kind on images of ``large`` pixels, and a group of students on digits of 32."""
+    dataset = {"source": "digits", "size": large, "augmentation": "crop-flip"}
+    config = edited("datasets/large", dataset, edited("cluster_pictures", []))
+    config["encoders"]["pretrained"] = {"pretrain": "byol", "architecture": "resnet18", "dataset": "large"}
+    config["encoders"]["public"] = {"fetch": "moco_v2_800ep", "dataset": "large"}
+    shared = {"dataset": "large", "architectures": ["resnet18"], "options": {"epochs": 1, "warmup_epochs": 0}}
+    config["students"] = [
+        {**shared, "teachers": ["teacher"], "methods": ["regression"]},
+        {**shared, "teachers": ["resnet18"], "methods": ["simdis-on"]},
+        {**shared, "dataset": "digits", **group},
+    ]
+    return config
+
+
+LARGE = (
+    "pretrained",
+    "public",
+    "teacher--resnet18--regression--seed0",
+    "resnet18--resnet18--simdis-on--seed0--teacher",
+)
+
+
+@pytest.mark.parametrize("teacher", LARGE)
+def test_a_live_teacher_of_another_size_is_refused(teacher: str) -> None:
+    group = {"teachers": [teacher], "methods": ["crd"], "teacher": "live"}
+    Experiment(of_two_sizes(32, **group))
+    with pytest.raises(ConfigError) as refusal:
+        Experiment(of_two_sizes(64, **group))
+    assert str(refusal.value) == (
+        f"students[2].teachers: {teacher} is an encoder of images of 64 pixels, the size of large, but its student "
+        f"{teacher}--resnet18--crd--seed0 sees 32, the size of digits; a live teacher sees the same: expected datasets "
+        "of one size, or take teacher: live out"
+    )
+
+
+def test_networks_of_another_size_are_refused_as_they_cannot_be_cached() -> None:
+    with pytest.raises(ConfigError, match=r"simdis-off.* a live teacher sees the same: expected datasets of one size$"):
+        Experiment(of_two_sizes(64, teachers=["pretrained"], methods=["simdis-off"]))
+
+
+@pytest.mark.parametrize("views", [{}, {"teacher_views": 2, "augmentation": "crop-flip"}])
+def test_a_cached_teacher_may_be_of_another_size(views: dict[str, Any]) -> None:
+    Experiment(of_two_sizes(64, teachers=list(LARGE), methods=["crd"], **views))
+
+
 def viewing(**changed: object) -> dict[str, Any]:
     """The config with a cached teacher that embeds three views of each image for the first group's students."""
     group = {**CONFIG["students"][0], "teacher_views": 3, "augmentation": "crop-flip", **changed}
