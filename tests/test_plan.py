@@ -43,8 +43,8 @@ PACK, WEIGHTS = "results/datasets/imagenet/train.h5", "results/encoders/public/w
 STUDENT = "results/encoders/public--resnet18--compress-1q--seed0/weights.safetensors"
 
 
-def said(experiment: Experiment, to_come: dict[str, bool]) -> str:
-    return "\n".join(plan.plan(experiment, to_come))
+def said(experiment: Experiment, to_come: dict[str, bool], mirror: str = "") -> str:
+    return "\n".join(plan.plan(experiment, to_come, mirror))
 
 
 @pytest.fixture(autouse=True)
@@ -137,11 +137,19 @@ def test_data_that_is_not_there_is_named() -> None:
     assert "distill: 1 job, 25\n" in text
 
 
-def test_a_checkpoint_that_is_there_is_no_download(tmp_path: Path) -> None:
-    file = Path("results/downloads/moco_v2_800ep/moco_v2_800ep_pretrain.pth.tar")
-    (tmp_path / file).parent.mkdir(parents=True)
-    (tmp_path / file).touch()
-    assert f"public: checkpoint moco_v2_800ep, from {file}" in said(Experiment(CONFIG), {WEIGHTS: False})
+@pytest.mark.parametrize("folder", ["results/downloads", "mirror"])
+def test_a_checkpoint_that_is_there_is_no_download(folder: str) -> None:
+    file = Path(folder, "moco_v2_800ep/moco_v2_800ep_pretrain.pth.tar")
+    file.parent.mkdir(parents=True)
+    file.touch()
+    assert f"public: checkpoint moco_v2_800ep, from {file}" in said(Experiment(CONFIG), {WEIGHTS: False}, "mirror")
+
+
+def test_a_checkpoint_that_has_to_be_converted_is_no_download() -> None:
+    config = {**CONFIG, "encoders": {"public": {"fetch": "byol_r50", "dataset": "imagenet"}}}
+    text = said(Experiment(config), {WEIGHTS: False})
+    assert "public: checkpoint byol_r50, whose file IS NOT THERE: it is a pickle of arbitrary objects, so " in text
+    assert text.endswith("save what it writes, as results/downloads/byol_r50/pretrain_res50x1.pth.tar")
 
 
 def test_only_what_is_to_come_is_planned_and_what_ran_as_it_is_before_is_known(tmp_path: Path) -> None:

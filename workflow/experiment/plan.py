@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from experiment import counts, source
+from experiment import checkpoints, counts, source
 from experiment.config import Experiment
 from experiment.datasets import Dataset
 from experiment.encoders import Fetched, Student, Trained
@@ -93,12 +93,13 @@ class Job:
         return float(rows[-1]["s"]) if rows else None
 
 
-def plan(experiment: Experiment, to_come: Mapping[str, bool]) -> Iterator[str]:
+def plan(experiment: Experiment, to_come: Mapping[str, bool], mirror: str) -> Iterator[str]:
     """The lines to show: the data, then the hours of the jobs that are to run; nothing if none needs either.
 
     Args:
         experiment: the checked config.
         to_come: the files that jobs are to make, and of each whether its job has run with the same parameters before.
+        mirror: where checkpoints are taken from, as `experiment.checkpoints` has it.
     """
     data = [
         line
@@ -106,7 +107,11 @@ def plan(experiment: Experiment, to_come: Mapping[str, bool]) -> Iterator[str]:
         if f"results/datasets/{dataset.name}/train.h5" in to_come
         for line in _data(dataset)
     ]
-    data += [_checkpoint(encoder) for encoder in experiment.fetched.values() if str(_weights(encoder.name)) in to_come]
+    data += [
+        _checkpoint(encoder, mirror)
+        for encoder in experiment.fetched.values()
+        if str(_weights(encoder.name)) in to_come
+    ]
     if data:
         yield "Data to come into results/:"
         yield from (f"  {line}" for line in data)
@@ -119,9 +124,10 @@ def plan(experiment: Experiment, to_come: Mapping[str, bool]) -> Iterator[str]:
         yield from (f"  {line}" for line in _hours(waiting))
 
 
-def _checkpoint(encoder: Fetched) -> str:
-    file = Path("results/downloads", encoder.checkpoint, encoder.file)
-    return f"{encoder.name}: checkpoint {encoder.checkpoint}, {f'from {file}' if file.is_file() else 'a download'}"
+def _checkpoint(encoder: Fetched, mirror: str) -> str:
+    file, todo = checkpoints.place(encoder, mirror), checkpoints.lacking(encoder, mirror)
+    whence = f"from {file}" if file.is_file() else f"whose file IS NOT THERE: {todo}" if todo else "a download"
+    return f"{encoder.name}: checkpoint {encoder.checkpoint}, {whence}"
 
 
 def _data(dataset: Dataset) -> Iterator[str]:

@@ -1,6 +1,7 @@
 # What the rules' inputs and parameters are: functions of the wildcards, over the checked config.
 
 import atexit
+import os
 import sys
 from pathlib import Path
 
@@ -26,7 +27,12 @@ def say_plan():
     for job in get_jobs_to_come():
         as_before = known.has_metadata(job) and not known.params_changed(job)
         to_come.update(dict.fromkeys(map(str, job.output), as_before))
-    sys.stderr.writelines(f"{line}\n" for line in plan(experiment, to_come))
+    sys.stderr.writelines(f"{line}\n" for line in plan(experiment, to_come, get_mirror()))
+
+
+def get_mirror():
+    """Where checkpoints' files are taken from in place of their authors': a folder, a URL, or nothing."""
+    return os.environ.get("DISTILLERY_MIRROR", "")
 
 
 def get_jobs_to_come():

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from snakemake.settings.types import DeploymentMethod
 
-from experiment import machine, nodes, slurm
+from experiment import checkpoints, machine, nodes, slurm
 from experiment.errors import require
 
 
@@ -79,6 +79,13 @@ def require_folders():
             content.require(f"datasets.{job.wildcards.dataset}.path", folder, get_source_parts(job.wildcards))
 
 
+def require_checkpoints():
+    """Refuse to start without a file that no job can get: the jobs before that which reads it may take days."""
+    for job in get_jobs_to_come():
+        if job.rule.name == "fetch_weights":
+            checkpoints.require(get_encoder(job.wildcards), get_mirror())
+
+
 def require_rules():
     """Refuse resources of a rule that there is not, which Snakemake would pass over."""
     for name in workflow.resource_settings._parsed_overwrite_resources:
@@ -111,5 +118,6 @@ onstart:
     try:
         require_rules()
         require_folders()
+        require_checkpoints()
     except ConfigError as error:
         sys.exit(f"error: {error}")
