@@ -396,6 +396,11 @@ REFUSALS = {
         {"fetch": "moco_v2_80ep", "dataset": "digits"},
         ["encoders.public.fetch", "did you mean 'moco_v2_800ep'"],
     ),
+    "a checkpoint that cannot be loaded": (
+        "encoders/public",
+        {"fetch": "byol_r200_2x", "dataset": "digits"},
+        ["encoders.public.fetch: byol_r200_2x cannot be used: it is a pickle", "take byol_vissl_r200_2x"],
+    ),
     "an option of a checkpoint": (
         "encoders/public",
         {"fetch": "moco_v2_800ep", "dataset": "digits", "epochs": 3},

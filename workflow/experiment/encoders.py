@@ -116,6 +116,8 @@ def _fetched(where: str, name: str, entry: Mapping[str, Any], dataset: Dataset) 
     catalogue = _catalogue()
     require(f"{where}.fetch", "checkpoint", entry["fetch"], catalogue)
     table = catalogue[entry["fetch"]]
+    if table.get("unsupported"):
+        raise ConfigError(f"{where}.fetch: {entry['fetch']} cannot be used: {table['unsupported']}")
     if "architecture" not in table:
         raise ConfigError(f"{where}.fetch: the table {entry['fetch']} of {CATALOGUE.name} has no architecture")
     published = None
