@@ -37,7 +37,7 @@ def test_every_teacher_meets_every_architecture_method_and_seed() -> None:
     experiment = Experiment(edited("students/0/seeds", [0, 7]))
     group = CONFIG["students"][0]
     assert len(experiment.students) == len(group["architectures"]) * len(group["methods"]) * 2
-    student = experiment.student(f"teacher--{group['architectures'][0]}--compress-2q--seed7")
+    student = experiment.students[f"teacher--{group['architectures'][0]}--compress-2q--seed7"]
     assert (student.teacher, student.method, student.seed) == ("teacher", "compress-2q", 7)
     assert student.learns_from == "embeddings"
 
@@ -108,10 +108,10 @@ def test_a_dataset_has_the_options_of_its_source_and_those_of_every_source() -> 
 def test_a_method_says_what_it_learns_from() -> None:
     config = edited("students/0/methods", ["compress-1q", "cluster-classification"])
     experiment = Experiment(edited("cluster_pictures", [], config))
-    kinds = {experiment.student(name).label: experiment.student(name).learns_from for name in experiment.students}
+    kinds = {student.label: student.learns_from for student in experiment.students.values()}
     assert kinds == {"compress-1q": "embeddings", "cluster-classification": "assignments"}
     live = edited("students/0/teacher", "live", edited("cluster_pictures", []))
-    assert {Experiment(live).student(name).learns_from for name in Experiment(live).students} == {"weights"}
+    assert {student.learns_from for student in Experiment(live).students.values()} == {"weights"}
 
 
 def test_an_encoder_may_have_an_augmentation_of_its_own() -> None:
@@ -123,7 +123,7 @@ def test_an_encoder_may_have_an_augmentation_of_its_own() -> None:
 
 def test_a_group_of_students_may_have_an_augmentation_of_its_own() -> None:
     experiment = Experiment(edited("students/0/augmentation", "crop-flip"))
-    assert {experiment.student(name).augmentation for name in experiment.students} == {"crop-flip"}
+    assert {student.augmentation for student in experiment.students.values()} == {"crop-flip"}
     assert experiment.encoders["teacher"].augmentation == "affine-elastic"
 
 
@@ -145,14 +145,14 @@ def test_a_method_has_its_papers_augmentation_and_one_without_the_datasets() -> 
         group = {**CONFIG["students"][0], "teachers": [teacher], "methods": [method], "options": {}}
         experiment = Experiment(edited("students", [group], byol))
         expected = "affine-elastic" if method == "compress-2q" else "byol"
-        assert {experiment.student(name).augmentation for name in experiment.students} == {expected}
+        assert {student.augmentation for student in experiment.students.values()} == {expected}
 
 
 def test_a_student_can_be_a_teacher() -> None:
     config = copy.deepcopy(CONFIG)
     first = next(iter(Experiment(CONFIG).students))
     config["students"].append({**config["students"][0], "teachers": [first], "methods": ["compress-1q"]})
-    assert Experiment(config).student(f"{first}--mobilenet_v2--compress-1q--seed0").teacher == first
+    assert Experiment(config).students[f"{first}--mobilenet_v2--compress-1q--seed0"].teacher == first
 
 
 def test_by_default_every_encoder_is_measured_every_way_on_its_own_dataset() -> None:
@@ -181,9 +181,9 @@ def test_a_public_checkpoint_is_an_encoder_like_any_other() -> None:
     config = edited("encoders/public", {"fetch": "moco_v2_800ep", "dataset": "digits"})
     config["students"][0]["teachers"].append("public")
     experiment = Experiment(config)
-    assert experiment.fetched == ["public"]
+    assert list(experiment.fetched) == ["public"]
     assert experiment.encoders["public"].architecture == "resnet50"
-    assert experiment.student("public--mobilenet_v2--compress-1q--seed0").teacher == "public"
+    assert experiment.students["public--mobilenet_v2--compress-1q--seed0"].teacher == "public"
 
 
 TABLE: dict[str, Any] = {
@@ -395,6 +395,11 @@ REFUSALS = {
         "encoders/public",
         {"fetch": "moco_v2_80ep", "dataset": "digits"},
         ["encoders.public.fetch", "did you mean 'moco_v2_800ep'"],
+    ),
+    "a checkpoint that cannot be loaded": (
+        "encoders/public",
+        {"fetch": "byol_r200_2x", "dataset": "digits"},
+        ["encoders.public.fetch: byol_r200_2x cannot be used: it is a pickle", "take byol_vissl_r200_2x"],
     ),
     "an option of a checkpoint": (
         "encoders/public",
@@ -742,6 +747,52 @@ def test_a_live_teacher_has_no_clusters() -> None:
         Experiment(edited("cluster_pictures", [], config))
 
 
+def of_two_sizes(large: int, **group: object) -> dict[str, Any]:
+    """Teachers of every kind on images of ``large`` pixels, and a group of students on digits of 32."""
+    dataset = {"source": "digits", "size": large, "augmentation": "crop-flip"}
+    config = edited("datasets/large", dataset, edited("cluster_pictures", []))
+    config["encoders"]["pretrained"] = {"pretrain": "byol", "architecture": "resnet18", "dataset": "large"}
+    config["encoders"]["public"] = {"fetch": "moco_v2_800ep", "dataset": "large"}
+    shared = {"dataset": "large", "architectures": ["resnet18"], "options": {"epochs": 1, "warmup_epochs": 0}}
+    config["students"] = [
+        {**shared, "teachers": ["teacher"], "methods": ["regression"]},
+        {**shared, "teachers": ["resnet18"], "methods": ["simdis-on"]},
+        {**shared, "dataset": "digits", **group},
+    ]
+    return config
+
+
+LARGE = (
+    "pretrained",
+    "public",
+    "teacher--resnet18--regression--seed0",
+    "resnet18--resnet18--simdis-on--seed0--teacher",
+)
+
+
+@pytest.mark.parametrize("teacher", LARGE)
+def test_a_live_teacher_of_another_size_is_refused(teacher: str) -> None:
+    group = {"teachers": [teacher], "methods": ["crd"], "teacher": "live"}
+    Experiment(of_two_sizes(32, **group))
+    with pytest.raises(ConfigError) as refusal:
+        Experiment(of_two_sizes(64, **group))
+    assert str(refusal.value) == (
+        f"students[2].teachers: {teacher} is an encoder of images of 64 pixels, the size of large, but its student "
+        f"{teacher}--resnet18--crd--seed0 sees 32, the size of digits; a live teacher sees the same: expected datasets "
+        "of one size, or take teacher: live out"
+    )
+
+
+def test_networks_of_another_size_are_refused_as_they_cannot_be_cached() -> None:
+    with pytest.raises(ConfigError, match=r"simdis-off.* a live teacher sees the same: expected datasets of one size$"):
+        Experiment(of_two_sizes(64, teachers=["pretrained"], methods=["simdis-off"]))
+
+
+@pytest.mark.parametrize("views", [{}, {"teacher_views": 2, "augmentation": "crop-flip"}])
+def test_a_cached_teacher_may_be_of_another_size(views: dict[str, Any]) -> None:
+    Experiment(of_two_sizes(64, teachers=list(LARGE), methods=["crd"], **views))
+
+
 def viewing(**changed: object) -> dict[str, Any]:
     """The config with a cached teacher that embeds three views of each image for the first group's students."""
     group = {**CONFIG["students"][0], "teacher_views": 3, "augmentation": "crop-flip", **changed}
@@ -750,11 +801,11 @@ def viewing(**changed: object) -> dict[str, Any]:
 
 def test_a_teachers_views_are_shared_by_its_students() -> None:
     experiment = Experiment(viewing())
-    files = {tuple(experiment.student(name).view_files) for name in experiment.students}
+    files = {tuple(student.view_files) for student in experiment.students.values()}
     dataset = CONFIG["students"][0]["dataset"]
     assert files == {tuple(f"results/views/teacher/{dataset}-crop-flip/{number}.h5" for number in range(3))}
     plain = Experiment(CONFIG)
-    assert not any(plain.student(name).view_files for name in plain.students)
+    assert not any(student.view_files for student in plain.students.values())
 
 
 @pytest.mark.parametrize(

@@ -79,6 +79,14 @@ def test_a_batch_that_is_never_whole_is_refused(drop_last: bool, epochs: int, nu
         demands.check(Experiment(asked))
 
 
+def test_of_a_teacher_that_is_trained_along_its_student_is_named(numerals: dict[str, Any]) -> None:
+    """The teacher is in no config by its name."""
+    options = {"batch_size": 201, "drop_last": True, "epochs": 1, "warmup_epochs": 0}
+    group = {**STUDENTS, "teachers": ["resnet18_x0.25"], "methods": ["simdis-on"], "options": options}
+    expected = "resnet18_x0.25--resnet18_x0.125--simdis-on--seed0: batch_size is 201, with drop_last, "
+    assert refused(config(numerals, {"knn": {}}, students=[group])).startswith(expected)
+
+
 def test_a_student_of_more_clusters_than_images_is_refused(numerals: dict[str, Any]) -> None:
     students = [{**STUDENTS, "options": {"clusters": 201}}]
     assert "clusters is 201, but digits has 200 train" in refused(config(numerals, {"knn": {}}, students=students))

@@ -27,7 +27,7 @@ def with_gpus(tmp_path: Path, count: int) -> None:
 
 @pytest.mark.parametrize(
     ("there", "visible", "expected"),
-    [(0, None, ""), (0, "0,1", ""), (4, None, "0123"), (4, "0, 3", "03"), (4, "", ""), (1, "0,1", "0")],
+    [(0, None, ""), (0, "0,1", ""), (4, None, "0123"), (4, "0, 3", "03"), (4, "", ""), (4, "-1", ""), (1, "0,1", "0")],
 )
 def test_gpus_are_those_that_are_there_and_allowed(
     there: int, visible: str | None, expected: str, tmp_path: Path

@@ -22,8 +22,8 @@ METHODS = [(package, method) for package in PACKAGES for method in source.plugin
 
 def test_every_method_is_in_the_experiment() -> None:
     experiment = Experiment(CONFIG)
-    pretrained = {experiment.encoders[name].method for name in experiment.pretrained}
-    distilled = {experiment.student(name).method for name in experiment.students}
+    pretrained = {encoder.method for encoder in experiment.pretrained.values()}
+    distilled = {student.method for student in experiment.students.values()}
     assert pretrained == set(source.plugins("stages.pretraining"))
     assert distilled == set(source.plugins("stages.distillation"))
 
@@ -35,7 +35,7 @@ def test_it_is_small() -> None:
 
 
 def test_every_value_of_an_ablation_is_in_it() -> None:
-    options = [student.options for student in map(Experiment(CONFIG).student, Experiment(CONFIG).students)]
+    options = [student.options for student in Experiment(CONFIG).students.values()]
     ablations = {"anchors": {"queue", "minibatch"}, "divergence": {"kl", "squared"}, "warm_start": {False, True}}
     for key, values in ablations.items():
         assert {each[key] for each in options if key in each} == values
@@ -59,9 +59,7 @@ def test_contrasts_and_predictions_are_of_two_views(package: str, method: str) -
 
 
 def test_three_methods_learn_from_more_than_embeddings() -> None:
-    experiment = Experiment(CONFIG)
-    students = [experiment.student(name) for name in experiment.students]
-    for student in students:
+    for student in Experiment(CONFIG).students.values():
         others = {"cluster-classification": "assignments", "simdis-off": "networks", "simdis-on": "online"}
         assert student.learns_from == others.get(student.method, "embeddings")
 

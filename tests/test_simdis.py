@@ -368,6 +368,6 @@ def test_a_wrong_group_is_refused_in_one_line(group: dict[str, Any], message: st
 @pytest.mark.parametrize("group", [{}, {"teacher": "live"}])
 def test_the_teacher_is_live_whether_the_group_says_so_or_not(group: dict[str, Any]) -> None:
     found = Experiment(experiment(**group))
-    (student,) = map(found.student, found.students)
+    (student,) = found.students.values()
     assert student.learns_from == "networks"
     assert tuple(student.options["views"]) == ("sema-dv", "tema-dv")

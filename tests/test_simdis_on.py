@@ -294,9 +294,9 @@ AFTER = f"{STUDENT}--teacher--resnet18_x0.125--simdis-off--seed0"
 def test_the_teacher_is_an_encoder_like_any_other() -> None:
     found = Experiment(experiment())
     assert list(found.encoders) == ["untrained", AFTER, f"{STUDENT}--teacher", STUDENT]
-    assert (found.students, found.online, found.distilled) == ([AFTER, STUDENT], [STUDENT], [AFTER])
-    assert found.student(STUDENT).teacher == f"{STUDENT}--teacher"
-    assert found.student(STUDENT).architecture == "resnet18_x0.125"
+    assert (list(found.students), found.online, found.distilled) == ([AFTER, STUDENT], [STUDENT], [AFTER])
+    assert found.students[STUDENT].teacher == f"{STUDENT}--teacher"
+    assert found.students[STUDENT].architecture == "resnet18_x0.125"
     assert found.encoders[f"{STUDENT}--teacher"].architecture == "resnet18_x0.25"
     assert {measurement.encoder for measurement in found.measurements} == set(found.encoders)
 

@@ -2,16 +2,18 @@
 
 import fnmatch
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 from experiment.datasets import dataset_of, require_labels
-from experiment.encoders import Fetched, Pretrained, Student, encoder_of
+from experiment.encoders import Fetched, Pretrained, Student, Trained, encoder_of
 from experiment.errors import ConfigError, require
 from experiment.evaluations import EVALUATIONS, Measurement, evaluation_of
 from experiment.outline import check_outline
 from experiment.references import refuse_mixed_references
 from experiment.students import with_students
 from experiment.tables import Claim, Figure, Table, claims_of, figures_of, tables_of
+
+Kind = TypeVar("Kind")
 
 
 class Experiment:
@@ -85,35 +87,37 @@ class Experiment:
         """The datasets that several jobs embed, a part each."""
         return [dataset.name for dataset in self.datasets.values() if dataset.shards > 1]
 
-    @property
-    def pretrained(self) -> list[str]:
-        return [name for name, encoder in self.encoders.items() if isinstance(encoder, Pretrained)]
+    def _of_kind(self, kind: type[Kind]) -> dict[str, Kind]:
+        return {name: encoder for name, encoder in self.encoders.items() if isinstance(encoder, kind)}
 
     @property
-    def fetched(self) -> list[str]:
-        return [name for name, encoder in self.encoders.items() if isinstance(encoder, Fetched)]
+    def pretrained(self) -> dict[str, Pretrained]:
+        return self._of_kind(Pretrained)
+
+    @property
+    def fetched(self) -> dict[str, Fetched]:
+        return self._of_kind(Fetched)
+
+    @property
+    def students(self) -> dict[str, Student]:
+        return self._of_kind(Student)
+
+    @property
+    def trained(self) -> dict[str, Trained]:
+        """Those that have a job of their own which trains them: the pretrained ones and the students."""
+        return self._of_kind(Trained)
 
     @property
     def canaries(self) -> dict[str, float]:
         """The fetched encoders that are to be as good as published, each with its tolerance in points."""
-        fetched = (encoder for encoder in self.encoders.values() if isinstance(encoder, Fetched))
-        return {encoder.name: encoder.canary for encoder in fetched if encoder.canary is not None}
-
-    @property
-    def students(self) -> list[str]:
-        return [name for name, encoder in self.encoders.items() if isinstance(encoder, Student)]
+        return {name: encoder.canary for name, encoder in self.fetched.items() if encoder.canary is not None}
 
     @property
     def online(self) -> list[str]:
         """The students that are trained along with their teachers."""
-        return [name for name in self.students if self.student(name).learns_from == "online"]
+        return [name for name, student in self.students.items() if student.learns_from == "online"]
 
     @property
     def distilled(self) -> list[str]:
         """The students whose teachers are there before."""
-        return [name for name in self.students if self.student(name).learns_from != "online"]
-
-    def student(self, name: str) -> Student:
-        student = self.encoders[name]
-        assert isinstance(student, Student)
-        return student
+        return [name for name, student in self.students.items() if student.learns_from != "online"]

@@ -22,7 +22,7 @@ File = tuple[str, int, int]
 
 
 @functools.cache
-def fingerprint(folder: str, parts: tuple[str, ...] = (".",), endings: tuple[str, ...] = ()) -> str:
+def fingerprint(folder: str, parts: tuple[str, ...], endings: tuple[str, ...]) -> str:
     """A digest of the files and folders ``parts`` of ``folder``, taken once a run.
 
     Of what is not there, the empty one: `require` refuses it before a job reads it. With ``endings``, files in folders
@@ -77,7 +77,7 @@ def _files(folder: str, parts: Iterable[str], endings: tuple[str, ...]) -> Itera
 
 
 def files_under(
-    folder: str, endings: tuple[str, ...] = (), above: frozenset[tuple[int, int]] = frozenset()
+    folder: str, endings: tuple[str, ...], above: frozenset[tuple[int, int]] = frozenset()
 ) -> Iterator["os.DirEntry[str]"]:
     """The files of a folder and of those below, by their names; links count as what they lead to.
 

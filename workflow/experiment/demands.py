@@ -5,17 +5,15 @@ Jobs refuse it as well, but after those before them, which may be days of traini
 
 import functools
 import itertools
-import math
 import os
 from pathlib import Path
 
-from experiment import content, source
+from experiment import counts, source
 from experiment.config import Experiment
-from experiment.datasets import Dataset, image_endings
-from experiment.encoders import Pretrained
+from experiment.datasets import Dataset
+from experiment.encoders import Pretrained, Student
 from experiment.errors import ConfigError
 from experiment.evaluations import EVALUATIONS
-from experiment.plan import said_images
 
 
 def check(experiment: Experiment) -> None:
@@ -23,14 +21,14 @@ def check(experiment: Experiment) -> None:
     Raises:
         ConfigError: a dataset has fewer train images than are asked for, or a folder's have no labels.
     """
-    for encoder in experiment.encoders.values():
-        dataset, options = experiment.datasets[encoder.dataset], getattr(encoder, "options", {})
+    for encoder in experiment.trained.values():
+        dataset, options = experiment.datasets[encoder.dataset], encoder.options
         if options.get("drop_last") and options.get("epochs"):
             _require_images(f"{encoder.name}: batch_size", options["batch_size"], dataset, ", with drop_last")
         if isinstance(encoder, Pretrained):
             module = source.plugin_module("stages.pretraining", encoder.method)
             _require_labels(encoder.name, encoder.method, source.literal(module, "LABELS", ""), dataset)
-        elif getattr(encoder, "learns_from", "") == "assignments":
+        elif isinstance(encoder, Student) and encoder.learns_from == "assignments":
             _require_images(f"{encoder.name}: clusters", options["clusters"], dataset)
     for measurement in experiment.measurements:
         evaluation, dataset = experiment.evaluations[measurement.evaluation], experiment.datasets[measurement.dataset]
@@ -42,13 +40,13 @@ def check(experiment: Experiment) -> None:
 
 
 def _require_images(where: str, needed: int, dataset: Dataset, how: str = "") -> None:
-    found = train_images(dataset, needed)
+    found = counts.images(dataset, "train", needed)
     if found is not None and found < needed:
         raise ConfigError(f"{where} is {needed}{how}, but {dataset.name} has {found} train images; lower it")
 
 
 def _require_labels(where: str, what: str, needed: str, dataset: Dataset) -> None:
-    folder = _train_folder(dataset)
+    folder = counts.split_folder(dataset, "train")
     if folder and needed and len(classes := _classes(folder)) == 1:
         raise ConfigError(
             f"{where}: {what} needs images with labels, but those of {dataset.name} are all in one folder, "
@@ -56,36 +54,12 @@ def _require_labels(where: str, what: str, needed: str, dataset: Dataset) -> Non
         )
 
 
-def train_images(dataset: Dataset, enough: int) -> int | None:
-    """How many train images there are, counted up to ``enough``; None where that is not known yet."""
-    share, images = dataset.options["train_fraction"], said_images(dataset)
-    if folder := _train_folder(dataset):
-        found = _images_in(folder, math.ceil((enough + 1) / share))
-    else:
-        found = images[0] if images else None
-    return None if found is None else max(1, round(share * found))
-
-
-def _train_folder(dataset: Dataset) -> Path | None:
-    folder = Path(dataset.options.get("path") or "", "train")
-    return folder if dataset.source == "folder" and folder.is_dir() else None
-
-
-@functools.cache
-def _images_in(folder: Path, enough: int) -> int | None:
-    images = content.files_under(str(folder), image_endings("folder"))
-    try:
-        return sum(1 for _ in itertools.islice(images, enough))
-    except PermissionError:  # which the fingerprint will name
-        return None
-
-
 @functools.cache
 def _classes(folder: Path) -> list[str]:
-    """The folders of a split's classes, at most two of them."""
+    """The folders of a split's classes, at most two of them; none of a split that is not there or may not be read."""
     try:
         with os.scandir(folder) as entries:
             classes = (entry.path for entry in entries if entry.is_dir() and not entry.name.startswith("."))
             return list(itertools.islice(classes, 2))
-    except PermissionError:
+    except OSError:
         return []

@@ -41,8 +41,8 @@ class Pretrained(Trained):
 class Fetched:
     """A public checkpoint, in ``file``. ``entry`` is its table in the catalogue, as text, but for `WHENCE`.
 
-    ``canary`` is by how many points its accuracy may differ from the ``published`` one, a protocol and a percentage, if
-    it is to be compared.
+    ``by_hand`` is what the user has to do for a file that cannot be downloaded. ``canary`` is by how many points its
+    accuracy may differ from the ``published`` one, a protocol and a percentage, if it is to be compared.
     """
 
     name: str
@@ -50,6 +50,7 @@ class Fetched:
     architecture: str
     dataset: str
     file: str
+    by_hand: str
     entry: str
     canary: float | None
     published: tuple[str, float] | None
@@ -115,6 +116,8 @@ def _fetched(where: str, name: str, entry: Mapping[str, Any], dataset: Dataset) 
     catalogue = _catalogue()
     require(f"{where}.fetch", "checkpoint", entry["fetch"], catalogue)
     table = catalogue[entry["fetch"]]
+    if table.get("unsupported"):
+        raise ConfigError(f"{where}.fetch: {entry['fetch']} cannot be used: {table['unsupported']}")
     if "architecture" not in table:
         raise ConfigError(f"{where}.fetch: the table {entry['fetch']} of {CATALOGUE.name} has no architecture")
     published = None
@@ -127,6 +130,7 @@ def _fetched(where: str, name: str, entry: Mapping[str, Any], dataset: Dataset) 
         architecture=table["architecture"],
         dataset=dataset.name,
         file=table.get("file") or table.get("url", "").rpartition("/")[2],
+        by_hand=table.get("convert") or ("" if table.get("url") else "copy it"),
         entry=json.dumps({key: value for key, value in table.items() if key not in WHENCE}, sort_keys=True),
         canary=entry.get("canary"),
         published=published,

@@ -1,17 +1,12 @@
 """What a student learns from beside its teacher's encoder, and whether the teacher's training leaves it."""
 
-from collections.abc import Mapping
-
 from experiment import source
 from experiment.encoders import Encoder, Fetched, OnlineTeacher, Pretrained, Student
 from experiment.errors import ConfigError
 
 
-def require_heads(where: str, name: str, encoders: Mapping[str, Encoder]) -> None:
-    """Refuse the student ``name`` of a teacher whose training leaves none of the heads that it learns from."""
-    student = encoders[name]
-    assert isinstance(student, Student)
-    teacher = encoders[student.teacher]
+def require_heads(where: str, student: Student, teacher: Encoder) -> None:
+    """Refuse a student of a teacher whose training leaves none of the heads that it learns from."""
     left = _left_by(teacher)
     # What a public checkpoint holds beside the backbone is for the stage that reads it to find out.
     untold = isinstance(teacher, Fetched) and student.heads == "projector"

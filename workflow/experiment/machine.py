@@ -31,7 +31,10 @@ def gpus(environment: Mapping[str, str]) -> list[str]:
     """The NVIDIA GPUs that jobs may use here, by CUDA's names: all that there are, or those in CUDA_VISIBLE_DEVICES."""
     there = [str(number) for number, _ in enumerate(DRIVER.iterdir())] if DRIVER.is_dir() else []
     allowed = environment.get("CUDA_VISIBLE_DEVICES")
-    return there if allowed is None else [each.strip() for each in allowed.split(",") if each.strip()][: len(there)]
+    if allowed is None:
+        return there
+    # -1 is how some hide all.
+    return [each for each in map(str.strip, allowed.split(",")) if each not in ("", "-1")][: len(there)]
 
 
 def cores_for(asked: int, cores: int, environment: Mapping[str, str]) -> int:

@@ -1,16 +1,15 @@
 """What an experiment needs before it runs, which a dry run says: its data, and about how many hours of a GPU."""
 
 import csv
-import functools
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from experiment import content, source
+from experiment import checkpoints, counts, source
 from experiment.config import Experiment
-from experiment.datasets import Dataset, image_endings
-from experiment.encoders import Fetched, Student
+from experiment.datasets import Dataset
+from experiment.encoders import Fetched, Student, Trained
 from experiment.evaluations import EVALUATIONS, Evaluation
 
 SUSTAINED = 10e12
@@ -18,8 +17,8 @@ SUSTAINED = 10e12
 
 ASSUMPTION = "10 TMAC/s a GPU (ResNet-50 training at 800 images/s), as fast as images can be read"
 
-IMAGENET = (1_281_167, 50_000)
-"""The train and val images that a folder is taken to hold while it is not there."""
+IMAGENET = {"train": 1_281_167, "val": 50_000}
+"""The images of each split that a folder is taken to hold while it is not there."""
 
 GMACS = {
     "alexnet": 0.714,
@@ -75,8 +74,7 @@ class Job:
         """The multiply-adds of the whole job. Images of a folder are counted only when they are asked for."""
         if self.train is None:
             return None
-        train, val = images_of(self.dataset)
-        return train * self.train + val * self.val
+        return images_of(self.dataset, "train") * self.train + images_of(self.dataset, "val") * self.val
 
     def seconds(self, as_before: bool) -> float | None:
         """What it took the last time, if its parameters are those of then, or as far as it is known should take."""
@@ -95,12 +93,13 @@ class Job:
         return float(rows[-1]["s"]) if rows else None
 
 
-def plan(experiment: Experiment, to_come: Mapping[str, bool]) -> Iterator[str]:
+def plan(experiment: Experiment, to_come: Mapping[str, bool], mirror: str) -> Iterator[str]:
     """The lines to show: the data, then the hours of the jobs that are to run; nothing if none needs either.
 
     Args:
         experiment: the checked config.
         to_come: the files that jobs are to make, and of each whether its job has run with the same parameters before.
+        mirror: where checkpoints are taken from, as `experiment.checkpoints` has it.
     """
     data = [
         line
@@ -109,9 +108,9 @@ def plan(experiment: Experiment, to_come: Mapping[str, bool]) -> Iterator[str]:
         for line in _data(dataset)
     ]
     data += [
-        _checkpoint(encoder)
-        for encoder in experiment.encoders.values()
-        if isinstance(encoder, Fetched) and str(_weights(encoder.name)) in to_come
+        _checkpoint(encoder, mirror)
+        for encoder in experiment.fetched.values()
+        if str(_weights(encoder.name)) in to_come
     ]
     if data:
         yield "Data to come into results/:"
@@ -125,15 +124,17 @@ def plan(experiment: Experiment, to_come: Mapping[str, bool]) -> Iterator[str]:
         yield from (f"  {line}" for line in _hours(waiting))
 
 
-def _checkpoint(encoder: Fetched) -> str:
-    file = Path("results/downloads", encoder.checkpoint, encoder.file)
-    return f"{encoder.name}: checkpoint {encoder.checkpoint}, {f'from {file}' if file.is_file() else 'a download'}"
+def _checkpoint(encoder: Fetched, mirror: str) -> str:
+    file, todo = checkpoints.place(encoder, mirror), checkpoints.lacking(encoder, mirror)
+    whence = f"from {file}" if file.is_file() else f"whose file IS NOT THERE: {todo}" if todo else "a download"
+    return f"{encoder.name}: checkpoint {encoder.checkpoint}, {whence}"
 
 
 def _data(dataset: Dataset) -> Iterator[str]:
     folder = dataset.options.get("path")
     if folder:
-        size = "" if said_images(dataset) else f" (taken to be as large as ImageNet: {IMAGENET[0]:,} train images)"
+        is_known = bool(counts.said_images(dataset))
+        size = "" if is_known else f" (taken to be as large as ImageNet: {IMAGENET['train']:,} train images)"
         there = "is there" if Path(folder).is_dir() else f"IS NOT THERE{size}"
         yield f"{dataset.name}: source {dataset.source}, from the folder {folder}, which {there}"
     elif "path" in dataset.options:
@@ -165,9 +166,9 @@ def _shown(seconds: float) -> str:
 
 def jobs(experiment: Experiment) -> Iterator[Job]:
     """The jobs that take the most of a GPU's time: training, embedding, and linear probes on augmented images."""
-    for encoder in experiment.encoders.values():
-        if "epochs" in getattr(encoder, "options", {}) and hasattr(encoder, "seed"):
-            yield _training(experiment, encoder.name)
+    for encoder in experiment.trained.values():
+        if "epochs" in encoder.options:
+            yield _training(experiment, encoder)
     for encoder_name, name in dict.fromkeys(_embedded(experiment)):
         output = Path(f"results/embeddings/{encoder_name}/{name}-val.h5")
         forward = _forward(experiment, encoder_name, name)
@@ -198,11 +199,9 @@ def _probe(evaluation: Evaluation) -> tuple[str, float, float]:
     return "linear_probe", epochs * options["runs"] * sum(options["labels"]) / 100, 0
 
 
-def _training(experiment: Experiment, name: str) -> Job:
-    encoder = experiment.encoders[name]
-    assert not isinstance(encoder, Fetched)
+def _training(experiment: Experiment, encoder: Trained) -> Job:
     rule, teacher = "pretrain", 0.0
-    work = _forward(experiment, name, encoder.dataset)
+    work = _forward(experiment, encoder.name, encoder.dataset)
     if isinstance(encoder, Student):
         rule = "distill_online" if encoder.learns_from == "online" else "distill"
         passes = TEACHER_PASSES.get(encoder.learns_from, 0)
@@ -211,7 +210,7 @@ def _training(experiment: Experiment, name: str) -> Job:
     if work is not None:
         trained, seen = PASSES.get(encoder.method, (1, 0))
         work = encoder.options["epochs"] * (work * (TRAINING * trained + seen) + teacher)
-    return Job(rule, name, _weights(name), experiment.datasets[encoder.dataset], work)
+    return Job(rule, encoder.name, _weights(encoder.name), experiment.datasets[encoder.dataset], work)
 
 
 def _weights(encoder: str) -> Path:
@@ -225,16 +224,14 @@ def _embedded(experiment: Experiment) -> Iterator[tuple[str, str]]:
             yield m.encoder, m.dataset
     for name in experiment.canaries:
         yield name, experiment.encoders[name].dataset
-    for name in experiment.students:
-        student = experiment.student(name)
+    for student in experiment.students.values():
         if student.learns_from in ("embeddings", "assignments") and not student.teacher_views:
             yield student.teacher, student.dataset
 
 
 def _viewed(experiment: Experiment) -> dict[Path, Student]:
     """What teachers embed of views of images, by the file, with one of the students that learn from it."""
-    students = map(experiment.student, experiment.students)
-    return {Path(path): student for student in students for path in student.view_files}
+    return {Path(path): student for student in experiment.students.values() for path in student.view_files}
 
 
 def _forward(experiment: Experiment, encoder: str, dataset: str) -> float | None:
@@ -254,24 +251,7 @@ def multiply_adds(architecture: str, size: int) -> float | None:
     return GMACS[match[1]] * 1e9 * area * float(match[2] or 1) ** 2
 
 
-def images_of(dataset: Dataset) -> tuple[float, float]:
-    """About how many train and val images: what the folder holds, or what the source says."""
-    train, val = said_images(dataset) or IMAGENET
-    folder = Path(dataset.options.get("path") or "")
-    if dataset.source == "folder" and folder.is_dir():
-        train, val = (_files(folder.resolve() / split) for split in ("train", "val"))
-    return train * dataset.options.get("train_fraction", 1.0), val * dataset.options.get("val_fraction", 1.0)
-
-
-def said_images(dataset: Dataset) -> tuple[int, ...]:
-    """The train and val images that the source says it has; nothing of a folder."""
-    module = source.plugin_module("stages.datasets.sources", dataset.source)
-    images = tuple(source.by_option(source.literal(module, "IMAGES", ()), dataset.options))
-    val = dataset.options.get("val_images")
-    return images if val is None else (sum(images) - val, val)
-
-
-@functools.cache
-def _files(split: Path) -> int:
-    """The images in a split's folder."""
-    return sum(1 for _ in content.files_under(str(split), image_endings("folder"))) if split.is_dir() else 0
+def images_of(dataset: Dataset, split: str) -> float:
+    """About how many images a split has, or ImageNet's share while that is not known."""
+    found = counts.images(dataset, split)
+    return IMAGENET[split] * dataset.options[f"{split}_fraction"] if found is None else found

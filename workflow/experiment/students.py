@@ -28,6 +28,7 @@ def with_students(
         _check_method(name, methods)
     groups = [(f"students[{number}]", group) for number, group in enumerate(config.get("students", []))]
     encoders = dict(others)
+    students: list[tuple[str, Student]] = []
     seeds: dict[str, Student] = {}
     known = {*others, *(name for _, group in groups for name in _all_names_of(group, methods))}
     for where, group in groups:
@@ -35,11 +36,13 @@ def with_students(
             _refuse_another(where, encoder, encoders)
             encoders[encoder.name] = encoder
             if isinstance(encoder, Student):
+                students.append((where, encoder))
                 first = seeds.setdefault(without_seed(encoder.name), encoder)
                 _refuse_more_than_a_seed(where, encoder, first)
-    for where, group in groups:
-        for name in _names_of(group):
-            require_heads(where, name, encoders)
+    for where, student in students:
+        teacher = encoders[student.teacher]
+        require_heads(where, student, teacher)
+        _require_size(where, student, teacher, datasets)
     return encoders
 
 
@@ -161,6 +164,21 @@ def _require_views(where: str, label: str, learns_from: str, augmentation: str) 
 
 def _is_repeatable(augmentation: str) -> bool:
     return bool(source.literal(augmentation, "REPEATABLE", False))
+
+
+def _require_size(where: str, student: Student, teacher: Encoder, datasets: Mapping[str, Dataset]) -> None:
+    """Refuse a live teacher of another image size, that of its own dataset, as it is to see the student's images.
+
+    A public checkpoint too is fetched for the size of its dataset here, whatever the catalogue's.
+    """
+    own, other = datasets[student.dataset], datasets[teacher.dataset]
+    if student.learns_from in ("weights", "networks") and own.size != other.size:
+        cached = ", or take teacher: live out" if student.learns_from == "weights" else ""
+        raise ConfigError(
+            f"{where}.teachers: {teacher.name} is an encoder of images of {other.size} pixels, the size of "
+            f"{other.name}, but its student {student.name} sees {own.size}, the size of {own.name}; a live teacher "
+            f"sees the same: expected datasets of one size{cached}"
+        )
 
 
 def _all_names_of(group: Mapping[str, Any], methods: Methods) -> Iterable[str]:

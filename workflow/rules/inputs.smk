@@ -1,12 +1,14 @@
 # What the rules' inputs and parameters are: functions of the wildcards, over the checked config.
 
 import atexit
+import os
 import sys
 from pathlib import Path
 
 from experiment import commands, content, demands, images, source
 from experiment.config import Experiment
 from experiment.datasets import image_endings
+from experiment.encoders import Student
 from experiment.errors import ConfigError
 from experiment.plan import plan
 
@@ -25,7 +27,12 @@ def say_plan():
     for job in get_jobs_to_come():
         as_before = known.has_metadata(job) and not known.params_changed(job)
         to_come.update(dict.fromkeys(map(str, job.output), as_before))
-    sys.stderr.writelines(f"{line}\n" for line in plan(experiment, to_come))
+    sys.stderr.writelines(f"{line}\n" for line in plan(experiment, to_come, get_mirror()))
+
+
+def get_mirror():
+    """Where checkpoints' files are taken from in place of their authors': a folder, a URL, or nothing."""
+    return os.environ.get("DISTILLERY_MIRROR", "")
 
 
 def get_jobs_to_come():
@@ -139,7 +146,7 @@ def get_training_options(wildcards):
         "size": dataset.size,
         "normalisation": encoder.normalisation,
         "seed": encoder.seed,
-        "label": getattr(encoder, "label", encoder.method),
+        "label": encoder.label if isinstance(encoder, Student) else encoder.method,
     }
     return commands.flags({**facts, **encoder.options})
 
@@ -149,7 +156,7 @@ def get_training_code(wildcards, stage):
     encoder = get_encoder(wildcards)
     package = "stages.pretraining" if stage == "pretrain" else "stages.distillation"
     architectures = [encoder.architecture]
-    if getattr(encoder, "learns_from", None) in ("weights", "networks", "online"):
+    if isinstance(encoder, Student) and encoder.learns_from in ("weights", "networks", "online"):
         architectures.append(get_teacher_architecture(wildcards))
     return source.fingerprint(
         f"stages.{stage}",
@@ -195,7 +202,7 @@ def get_costed(wildcards):
 def get_cost_files(wildcards):
     """Their weights and, of an encoder that was trained here, the history of that."""
     files = {flag: f"results/encoders/{name}/weights.safetensors" for flag, name in get_costed(wildcards).items()}
-    trained = wildcards.encoder in get_trained()
+    trained = wildcards.encoder in experiment.trained
     return {**files, "history": f"results/encoders/{wildcards.encoder}/history.csv"} if trained else files
 
 
@@ -354,7 +361,7 @@ def get_figure_options(wildcards):
 
 def get_common_figures():
     """The figures of every experiment: curves only where something was trained."""
-    curves = ["results/figures/training-curves.png"] if get_trained() else []
+    curves = ["results/figures/training-curves.png"] if experiment.trained else []
     pictures = [f"results/figures/clusters/{name}.png" for name in experiment.cluster_pictures]
     return ["results/figures/comparison.png", *curves, *pictures]
 
@@ -391,12 +398,8 @@ def get_section(table):
 
 
 def get_histories(wildcards):
-    return [f"results/encoders/{name}/history.csv" for name in get_trained()]
-
-
-def get_trained():
-    """The encoders that were trained here, and so have a history; one for a student and a teacher trained along."""
-    return [*experiment.pretrained, *experiment.students]
+    """Those of the encoders that were trained here; one for a student and a teacher trained along."""
+    return [f"results/encoders/{name}/history.csv" for name in experiment.trained]
 
 
 def get_clustering(wildcards):

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from snakemake.settings.types import DeploymentMethod
 
-from experiment import machine, nodes, slurm
+from experiment import checkpoints, machine, nodes, slurm
 from experiment.errors import require
 
 
@@ -55,9 +55,7 @@ def on_one_node(rule):
 
 
 def get_half_precision():
-    return [
-        name for name, each in experiment.encoders.items() if getattr(each, "options", {}).get("precision") == "half"
-    ]
+    return [name for name, encoder in experiment.trained.items() if encoder.options.get("precision") == "half"]
 
 
 def check_site():
@@ -79,6 +77,13 @@ def require_folders():
     for job in get_jobs_to_come():
         if job.rule.name == "fetch_dataset" and (folder := get_source_folder(job.wildcards)):
             content.require(f"datasets.{job.wildcards.dataset}.path", folder, get_source_parts(job.wildcards))
+
+
+def require_checkpoints():
+    """Refuse to start without a file that no job can get: the jobs before that which reads it may take days."""
+    for job in get_jobs_to_come():
+        if job.rule.name == "fetch_weights":
+            checkpoints.require(get_encoder(job.wildcards), get_mirror())
 
 
 def require_rules():
@@ -113,5 +118,6 @@ onstart:
     try:
         require_rules()
         require_folders()
+        require_checkpoints()
     except ConfigError as error:
         sys.exit(f"error: {error}")

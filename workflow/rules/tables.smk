@@ -64,7 +64,7 @@ rule plot_training_curves:
     container:
         get_container("faiss")
     params:
-        names=get_trained(),
+        names=list(experiment.trained),
         code=source.fingerprint("stages.plot"),
         image=get_image("faiss"),
     shell:
