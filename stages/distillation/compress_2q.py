@@ -20,7 +20,7 @@ from stages.similarity.divergence import divergence
 from stages.similarity.options import SimilarityOptions
 from stages.training.batch_norms import batch_norms_in
 from stages.training.batches import Batch
-from stages.training.momentum import follow, frozen
+from stages.training.momentum import ema_update, frozen
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,4 +70,4 @@ class CompRess2q(Distillation):
         self.student_anchors.write_held()
         self.teacher_anchors.write_held()
         if self.key_student is not None:
-            follow(self.key_student, self.student, self.momentum)
+            ema_update(self.key_student, self.student, self.momentum)

@@ -21,7 +21,7 @@ from stages.prediction.distance import squared_distance
 from stages.pretraining import Pretraining
 from stages.training.batches import Batch
 from stages.training.large_batches import LargeBatchRecipe
-from stages.training.momentum import follow, frozen, frozen_redraw, rising
+from stages.training.momentum import cosine_momentum, ema_update, frozen, frozen_reinitialised
 
 AUGMENTATION = "byol"
 HEADS = "networks"
@@ -54,7 +54,7 @@ class BYOL(Pretraining):
         self.momentum = options.momentum
         self.projector = BYOLProjectionHead(encoder.dimension, hidden, outputs)
         self.predictor = BYOLPredictionHead(outputs, hidden, outputs)
-        self.target_encoder = frozen_redraw(encoder)
+        self.target_encoder = frozen_reinitialised(encoder)
         self.target_projector = frozen(BYOLProjectionHead(encoder.dimension, hidden, outputs))
 
     def forward(self, batch: Batch) -> Tensor:
@@ -74,9 +74,9 @@ class BYOL(Pretraining):
         return squared_distance([self.predictor(projection) for projection in projections], targets[::-1])
 
     def after_step(self, progress: float) -> None:
-        momentum = rising(self.momentum, progress)
-        follow(self.target_encoder, self.encoder, momentum)
-        follow(self.target_projector, self.projector, momentum)
+        momentum = cosine_momentum(self.momentum, progress)
+        ema_update(self.target_encoder, self.encoder, momentum)
+        ema_update(self.target_projector, self.projector, momentum)
 
     def heads(self) -> dict[str, Tensor]:
         """The projector and the target network, by which `stages.training.networks` makes a teacher of the encoder."""

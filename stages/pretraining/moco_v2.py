@@ -20,7 +20,7 @@ from stages.errors import UserError, above_zero, at_least
 from stages.pretraining import Pretraining
 from stages.similarity.queue import AnchorQueue
 from stages.training.batches import Batch
-from stages.training.momentum import follow, frozen
+from stages.training.momentum import ema_update, frozen
 from stages.training.recipe import TrainingRecipe
 
 AUGMENTATION = "moco-v2"
@@ -79,8 +79,8 @@ class MoCoV2(Pretraining):
 
     def after_step(self, progress: float) -> None:
         # The authors do this before they make the next keys, from the same weights; their first time changes nothing.
-        follow(self.key_encoder, self.encoder, self.momentum)
-        follow(self.key_head, self.head, self.momentum)
+        ema_update(self.key_encoder, self.encoder, self.momentum)
+        ema_update(self.key_head, self.head, self.momentum)
         self.queue.write_held()
 
     def heads(self) -> dict[str, Tensor]:
