@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from stages.architectures import Encoder
 from stages.distillation import Distillation, Setting, teacher_of
-from stages.errors import UserError
+from stages.errors import below_one
 from stages.similarity.anchors import anchors_of
 from stages.similarity.divergence import divergence
 from stages.similarity.options import SimilarityOptions
@@ -31,8 +31,7 @@ class Options(SimilarityOptions):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not 0 <= self.momentum < 1:
-            raise UserError(f"--momentum is {self.momentum:g}; expected 0 (no key student) or more, below 1")
+        below_one(momentum=self.momentum)
 
 
 class CompRess2q(Distillation):

@@ -17,7 +17,7 @@ from torch.utils.checkpoint import checkpoint
 
 from stages.architectures import Encoder
 from stages.distillation import Distillation, Setting, teacher_of
-from stages.errors import UserError, above_zero, at_least
+from stages.errors import above_zero, at_least, below_one
 from stages.training.batches import Batch
 from stages.training.recipe import TrainingRecipe
 
@@ -36,8 +36,7 @@ class Options(TrainingRecipe):
         super().__post_init__()
         at_least(1, dimension=self.dimension, negatives=self.negatives)
         above_zero(temperature=self.temperature)
-        if not 0 <= self.memory_momentum < 1:
-            raise UserError(f"--memory-momentum is {self.memory_momentum:g}; expected 0 or more, below 1")
+        below_one(memory_momentum=self.memory_momentum)
 
 
 class CRD(Distillation):

@@ -3,7 +3,7 @@
 import dataclasses
 from typing import Annotated, Literal
 
-from stages.errors import UserError, at_least, different, filled
+from stages.errors import at_least, different, filled, zero_to_one
 from stages.training.large_batches import LargeBatchRecipe
 
 
@@ -26,8 +26,7 @@ class SimDisOptions(LargeBatchRecipe):
     def __post_init__(self) -> None:
         super().__post_init__()
         at_least(1, hidden_dimension=self.hidden_dimension, projection_dimension=self.projection_dimension)
-        if not 0 <= self.momentum <= 1:
-            raise UserError(f"--momentum is {self.momentum:g}; expected 0 to 1")
+        zero_to_one(momentum=self.momentum)
         filled(views=self.views)
         different(views=self.views)
 

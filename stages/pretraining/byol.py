@@ -16,7 +16,7 @@ from torch import Tensor
 
 from stages.architectures import Encoder
 from stages.artifacts.heads import tensors_of
-from stages.errors import UserError, at_least
+from stages.errors import at_least, zero_to_one
 from stages.prediction.distance import squared_distance
 from stages.pretraining import Pretraining
 from stages.training.batches import Batch
@@ -39,8 +39,7 @@ class Options(LargeBatchRecipe):
     def __post_init__(self) -> None:
         super().__post_init__()
         at_least(1, hidden_dimension=self.hidden_dimension, projection_dimension=self.projection_dimension)
-        if not 0 <= self.momentum <= 1:
-            raise UserError(f"--momentum is {self.momentum:g}; expected 0 to 1")
+        zero_to_one(momentum=self.momentum)
 
 
 class BYOL(Pretraining):

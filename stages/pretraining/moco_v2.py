@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from stages.architectures import Encoder
 from stages.artifacts.heads import tensors_of
-from stages.errors import UserError, above_zero, at_least
+from stages.errors import above_zero, at_least, below_one
 from stages.pretraining import Pretraining
 from stages.similarity.queue import AnchorQueue
 from stages.training.batches import Batch
@@ -44,10 +44,7 @@ class Options(TrainingRecipe):
         super().__post_init__()
         above_zero(temperature=self.temperature)
         at_least(1, queue_length=self.queue_length, projection_dimension=self.projection_dimension)
-        if not 0 <= self.momentum < 1:
-            raise UserError(
-                f"--momentum is {self.momentum:g}; expected 0 (keys by the newest weights) or more, below 1"
-            )
+        below_one(momentum=self.momentum)
 
 
 class MoCoV2(Pretraining):

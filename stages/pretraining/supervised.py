@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from stages.architectures import Encoder
-from stages.errors import UserError
+from stages.errors import below_one
 from stages.pretraining import Pretraining
 from stages.training.batches import Batch
 from stages.training.recipe import TrainingRecipe
@@ -29,8 +29,7 @@ class Options(TrainingRecipe):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not 0 <= self.dropout < 1:
-            raise UserError(f"--dropout is {self.dropout:g}; expected 0 (none) or more, below 1")
+        below_one(dropout=self.dropout)
 
 
 class Supervised(Pretraining):

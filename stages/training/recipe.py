@@ -4,7 +4,7 @@ import dataclasses
 import math
 from typing import Annotated, Literal
 
-from stages.errors import UserError, at_least, not_negative
+from stages.errors import UserError, at_least, below_one, not_negative
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,8 +39,7 @@ class Recipe:
         at_least(0, epochs=self.epochs, warmup_epochs=self.warmup_epochs)
         at_least(2, batch_size=self.batch_size)
         not_negative(learning_rate=self.learning_rate, weight_decay=self.weight_decay, gamma=self.gamma)
-        if not 0 <= self.sgd_momentum < 1:
-            raise UserError(f"--sgd-momentum is {self.sgd_momentum:g}; expected 0 or more, below 1")
+        below_one(sgd_momentum=self.sgd_momentum)
         if self.nesterov and not self.sgd_momentum:
             raise UserError("--nesterov is true with --sgd-momentum 0; expected a momentum above 0, or false")
         if self.optimizer == "lars" and not self.weight_decay > 0:
