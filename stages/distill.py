@@ -70,8 +70,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     pack = read_pack(arguments.train)
     augmentation = augmentations.named(arguments.augmentation, arguments.size)
-    views = arguments.augmentation, arguments.teacher_views or ()
-    teacher = teacher_from(kind, files, pack, arguments.size, options, views)
+    teacher = teacher_from(kind, files, pack, arguments.size, options, arguments.augmentation)
     training = training_of(arguments, options, pack, teacher.identity)
     generation = 1 + teacher.card.generation
 
