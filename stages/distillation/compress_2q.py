@@ -39,10 +39,9 @@ class CompRess2q(Distillation):
 
     def __init__(self, student: Encoder, setting: Setting, options: Options) -> None:
         super().__init__(student, setting, options)
-        self.momentum = options.momentum
         self.student_anchors = anchors_of(options, student.dimension)
         self.teacher_anchors = anchors_of(options, setting.teacher_dimension)
-        self.key_student = frozen(student) if self.momentum > 0 else None
+        self.key_student = frozen(student) if options.momentum > 0 else None
 
     def train(self, mode: bool = True) -> "CompRess2q":
         """As usual, but for the key student: of it only the batch norms train, so its embeddings are not of chance."""
@@ -69,4 +68,4 @@ class CompRess2q(Distillation):
         self.student_anchors.write_held()
         self.teacher_anchors.write_held()
         if self.key_student is not None:
-            ema_update(self.key_student, self.student, self.momentum)
+            ema_update(self.key_student, self.student, self.options.momentum)

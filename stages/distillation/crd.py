@@ -48,13 +48,12 @@ class CRD(Distillation):
         self.teacher_head = nn.Linear(setting.teacher_dimension, options.dimension)
         self.student_memory = Memory(setting.images, options)
         self.teacher_memory = Memory(setting.images, options)
-        self.negatives = options.negatives
 
     def forward(self, batch: Batch) -> Tensor:
         student = F.normalize(self.student_head(self.student(batch.views[0])))
         teacher = F.normalize(self.teacher_head(teacher_of(batch)))
         images = batch.indices.to(student.device, non_blocking=True)
-        drawn = torch.randint(self.student_memory.images, (len(images), self.negatives), device=student.device)
+        drawn = torch.randint(self.student_memory.images, (len(images), self.options.negatives), device=student.device)
         contrasted = torch.cat([images[:, None], drawn], dim=1)
         self.student_memory.hold(images, student)
         self.teacher_memory.hold(images, teacher)

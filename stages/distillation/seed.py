@@ -53,13 +53,11 @@ class SEED(Distillation):
 
     def __init__(self, student: Encoder, setting: Setting, options: Options) -> None:
         super().__init__(student, setting, options)
-        self.temperature, self.teacher_temperature = options.temperature, options.teacher_temperature
         self.head = nn.Sequential(
             nn.Linear(student.dimension, student.dimension),
             nn.ReLU(inplace=True),
             nn.Linear(student.dimension, setting.teacher_dimension),
         )
-        self.precision = options.precision
         self.queue = AnchorQueue(options.queue_length, setting.teacher_dimension)
 
     def forward(self, batch: Batch) -> Tensor:
@@ -67,9 +65,9 @@ class SEED(Distillation):
         teacher = F.normalize(teacher_of(batch))
         self.queue.hold(teacher)
         anchors = self.queue.current
-        temperatures = self.temperature, self.teacher_temperature
+        temperatures = self.options.temperature, self.options.teacher_temperature
         return similarity_kl(
-            student, anchors, teacher, anchors, temperatures, own=(teacher, teacher), precision=self.precision
+            student, anchors, teacher, anchors, temperatures, own=(teacher, teacher), precision=self.options.precision
         )
 
     def after_step(self, progress: float) -> None:

@@ -50,7 +50,6 @@ class BYOL(Pretraining):
     def __init__(self, encoder: Encoder, options: Options, classes: int) -> None:
         super().__init__(encoder, options, classes)
         hidden, outputs = options.hidden_dimension, options.projection_dimension
-        self.momentum = options.momentum
         self.projector = BYOLProjectionHead(encoder.dimension, hidden, outputs)
         self.predictor = BYOLPredictionHead(outputs, hidden, outputs)
         self.target_encoder = frozen_reinitialised(encoder)
@@ -73,7 +72,7 @@ class BYOL(Pretraining):
         return squared_distance([self.predictor(projection) for projection in projections], targets[::-1])
 
     def after_step(self, progress: float) -> None:
-        momentum = cosine_momentum(self.momentum, progress)
+        momentum = cosine_momentum(self.options.momentum, progress)
         ema_update(self.target_encoder, self.encoder, momentum)
         ema_update(self.target_projector, self.projector, momentum)
 

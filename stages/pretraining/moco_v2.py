@@ -58,7 +58,6 @@ class MoCoV2(Pretraining):
 
     def __init__(self, encoder: Encoder, options: Options, classes: int) -> None:
         super().__init__(encoder, options, classes)
-        self.temperature, self.momentum = options.temperature, options.momentum
         self.head = MoCoProjectionHead(encoder.dimension, encoder.dimension, options.projection_dimension)
         self.key_encoder, self.key_head = frozen(encoder), frozen(self.head)
         self.queue = AnchorQueue(options.queue_length, options.projection_dimension)
@@ -68,7 +67,7 @@ class MoCoV2(Pretraining):
         query = F.normalize(self.head(self.encoder(batch.views[0])))
         key = self._keys(batch.views[1])
         self.queue.hold(key)
-        return info_nce((query * key).sum(dim=1), self.queue.similarities(query), self.temperature)
+        return info_nce((query * key).sum(dim=1), self.queue.similarities(query), self.options.temperature)
 
     @torch.no_grad()
     def _keys(self, images: Tensor) -> Tensor:
@@ -76,8 +75,8 @@ class MoCoV2(Pretraining):
 
     def after_step(self, progress: float) -> None:
         # The authors do this before they make the next keys, from the same weights; their first time changes nothing.
-        ema_update(self.key_encoder, self.encoder, self.momentum)
-        ema_update(self.key_head, self.head, self.momentum)
+        ema_update(self.key_encoder, self.encoder, self.options.momentum)
+        ema_update(self.key_head, self.head, self.options.momentum)
         self.queue.write_held()
 
     def heads(self) -> dict[str, Tensor]:
