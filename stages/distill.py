@@ -84,7 +84,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     def prepare(batch: Batch) -> Batch:
         augmented = batch.augmented(augmentation, training.device)
-        return dataclasses.replace(augmented, teacher=teacher(augmented))
+        return dataclasses.replace(augmented, frozen_output=teacher(augmented))
 
     history = train_encoder(arguments, objective, training, pack, augmentation, prepare, teacher.views)
 
