@@ -22,6 +22,7 @@ from stages.pretraining import Pretraining
 from stages.training.batches import Batch
 from stages.training.large_batches import LargeBatchRecipe
 from stages.training.momentum import cosine_momentum, ema_update, frozen, frozen_reinitialised
+from stages.training.recipe import Epochs, WeightDecay
 
 AUGMENTATION = "byol"
 HEADS = "networks"
@@ -29,9 +30,9 @@ HEADS = "networks"
 
 @dataclasses.dataclass(frozen=True)
 class Options(LargeBatchRecipe):
-    epochs: Annotated[int, "passes over the training images"] = 1000
+    epochs: Epochs = 1000
     learning_rate: Annotated[float, "at its highest; the paper's is 0.2 times batch_size / 256"] = 3.2
-    weight_decay: Annotated[float, "on trained parameters"] = 1.5e-6
+    weight_decay: WeightDecay = 1.5e-6
     momentum: Annotated[float, "of the target network at the start; it rises to 1 as half a cosine"] = 0.996
     hidden_dimension: Annotated[int, "hidden units of the projector and of the predictor"] = 4096
     projection_dimension: Annotated[int, "outputs of the projector and of the predictor"] = 256

@@ -7,7 +7,7 @@ which can leak which of them belong together.
 """
 
 import dataclasses
-from typing import Annotated, Literal
+from typing import Annotated
 
 import torch
 from lightly.models.modules.heads import MoCoProjectionHead
@@ -21,7 +21,7 @@ from stages.pretraining import Pretraining
 from stages.similarity.queue import AnchorQueue
 from stages.training.batches import Batch
 from stages.training.momentum import ema_update, frozen
-from stages.training.recipe import TrainingRecipe
+from stages.training.recipe import Epochs, LearningRate, Schedule, TrainingRecipe
 
 AUGMENTATION = "moco-v2"
 HEADS = "projector"
@@ -29,12 +29,10 @@ HEADS = "projector"
 
 @dataclasses.dataclass(frozen=True)
 class Options(TrainingRecipe):
-    epochs: Annotated[int, "passes over the training images"] = 200
+    epochs: Epochs = 200
     drop_last: Annotated[bool, "leave out the last, smaller batch of an epoch"] = True
-    learning_rate: Annotated[float, "at its highest"] = 0.03
-    schedule: Annotated[
-        Literal["step", "cosine"], "step: times gamma after each milestone; cosine: to 0 over all steps"
-    ] = "cosine"
+    learning_rate: LearningRate = 0.03
+    schedule: Schedule = "cosine"
     temperature: Annotated[float, "of the contrastive softmax"] = 0.2
     queue_length: Annotated[int, "keys in the memory bank, the negatives of every query"] = 65_536
     momentum: Annotated[float, "of the key encoder: the share of its weights that a step keeps"] = 0.999

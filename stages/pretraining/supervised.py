@@ -10,7 +10,7 @@ from stages.architectures import Encoder
 from stages.errors import below_one
 from stages.pretraining import Pretraining
 from stages.training.batches import Batch
-from stages.training.recipe import TrainingRecipe
+from stages.training.recipe import Epochs, Gamma, LearningRate, Milestones, TrainingRecipe
 
 LABELS = "one"
 
@@ -19,10 +19,10 @@ LABELS = "one"
 class Options(TrainingRecipe):
     """torchvision's reference recipe for ResNet-18, whose weights CompRess compares with."""
 
-    epochs: Annotated[int, "passes over the training images"] = 90
-    learning_rate: Annotated[float, "at its highest"] = 0.1
-    milestones: Annotated[tuple[int, ...], "epochs after which the step schedule lowers the learning rate"] = (30, 60)
-    gamma: Annotated[float, "factor of the step schedule"] = 0.1
+    epochs: Epochs = 90
+    learning_rate: LearningRate = 0.1
+    milestones: Milestones = (30, 60)
+    gamma: Gamma = 0.1
     dropout: Annotated[
         float, "share dropped by the architecture's own dropout layers (AlexNet's) or, without any, of the embedding"
     ] = 0.0
