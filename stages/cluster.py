@@ -44,6 +44,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     add_options(parser, Options)
     arguments = parser.parse_args(argv)
 
+    import numpy as np
+
     from stages.artifacts.assignments import Assignments, write_assignments
     from stages.artifacts.embeddings import read_embeddings, read_pair
     from stages.progress import track
@@ -64,7 +66,20 @@ def main(argv: Sequence[str] | None = None) -> None:
         for seed in track(seeds, f"{options.clusters}-means on {train.card.name}", total=len(seeds), unit="runs")
     ]
     train_runs, val_runs = zip(*runs, strict=True)
-    found = Assignments.of(train, val, options.clusters, options.iterations, seeds, train_runs, val_runs)
+    found = Assignments(
+        train=np.stack(train_runs).astype(np.int32),
+        val=np.stack(val_runs).astype(np.int32),
+        train_labels=train.labels,
+        val_labels=val.single_labels() if val else np.empty(0, dtype=np.int64),
+        classes=train.classes,
+        clusters=options.clusters,
+        iterations=options.iterations,
+        seeds=seeds,
+        card=train.card,
+        dataset=train.dataset,
+        dataset_fingerprint=train.dataset_fingerprint,
+        skipped=(train.skipped, val.skipped if val else 0),
+    )
     write_assignments(arguments.assignments, found)
 
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from stages.command_line import parser_of, run
 from stages.errors import UserError
 from stages.tables.reported import Place
-from stages.tables.tidy import facts_of, written
+from stages.tables.tidy import facts_of
 
 if TYPE_CHECKING:
     from stages.tables.compared import Compared
@@ -68,6 +68,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     arguments = parser.parse_args(argv)
 
     from stages.artifacts.atomic import write_text
+    from stages.artifacts.rows import write_rows
     from stages.tables import latex, markdown
     from stages.tables.compared import Compared, check_units, notes_of, read_measured, tables_of
     from stages.tables.reported import read_reported
@@ -88,7 +89,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     heading = [f"## {markdown.escaped(title)}"] if title else []
     text = "\n\n".join([*heading, *map(markdown.table, tables), markdown.notes(notes)]) + "\n"
     write_text(arguments.markdown, text)
-    write_text(arguments.csv, tidy(compared))
+    write_rows(arguments.csv, CSV_COLUMNS, tidy(compared))
     write_text(arguments.latex, latex.PREAMBLE + latex.floating(title, tables, notes))
     print(text, end="")
 
@@ -103,11 +104,11 @@ def _cell(words: Sequence[str]) -> tuple[Place, str, list[Path]]:
     return Place(group, row, column), value, [Path(path) for path in paths]
 
 
-def tidy(compared: "Compared") -> str:
-    """All cells as CSV, one in a line, those that are only reported as well."""
+def tidy(compared: "Compared") -> Iterator[dict[str, object]]:
+    """All cells by the CSV's columns, those that are only reported as well."""
     places = [Place(group, row, column) for row in compared.all_rows for group, column in compared.places]
     facts = ((place, dict(_facts(compared, place))) for place in places)
-    return written(CSV_COLUMNS, ({**place._asdict(), **known} for place, known in facts if known))
+    return ({**place._asdict(), **known} for place, known in facts if known)
 
 
 def _facts(compared: "Compared", place: Place) -> Iterator[tuple[str, object]]:

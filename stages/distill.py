@@ -70,8 +70,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     pack = read_pack(arguments.train)
     augmentation = augmentations.named(arguments.augmentation, arguments.size)
-    views = arguments.augmentation, arguments.teacher_views or ()
-    teacher = teacher_from(kind, files, pack, arguments.size, options, views)
+    teacher = teacher_from(kind, files, pack, arguments.size, options, arguments.augmentation)
     training = training_of(arguments, options, pack, teacher.identity)
     generation = 1 + teacher.card.generation
 
@@ -85,7 +84,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     def prepare(batch: Batch) -> Batch:
         augmented = batch.augmented(augmentation, training.device)
-        return dataclasses.replace(augmented, teacher=teacher(augmented))
+        return dataclasses.replace(augmented, frozen_output=teacher(augmented))
 
     history = train_encoder(arguments, objective, training, pack, augmentation, prepare, teacher.views)
 

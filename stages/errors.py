@@ -39,6 +39,20 @@ def not_negative(**values: float) -> None:
             raise UserError(f"--{name.replace('_', '-')} is {value:g}; expected a number, 0 or above")
 
 
+def below_one(**values: float) -> None:
+    """Raise the error for the first of the options ``values`` that is not 0 or more and below 1."""
+    for name, value in values.items():
+        if not 0 <= value < 1:
+            raise UserError(f"--{name.replace('_', '-')} is {value:g}; expected 0 or more, below 1")
+
+
+def zero_to_one(**values: float) -> None:
+    """Raise the error for the first of the options ``values`` that is not in 0..1, both included."""
+    for name, value in values.items():
+        if not 0 <= value <= 1:
+            raise UserError(f"--{name.replace('_', '-')} is {value:g}; expected 0 to 1")
+
+
 def different(**values: Sequence[Any]) -> None:
     """Raise the error for the first of the options ``values`` that has an entry twice."""
     for name, entries in values.items():

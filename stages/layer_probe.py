@@ -27,7 +27,7 @@ from stages.command_line import (
     run,
 )
 from stages.errors import at_least
-from stages.training.recipe import Recipe
+from stages.training.recipe import Gamma, Milestones, Recipe
 
 if TYPE_CHECKING:
     import numpy as np
@@ -44,8 +44,8 @@ class Options(Recipe):
 
     epochs: Annotated[int, "passes over the train images"] = 14
     weight_decay: Annotated[float, "on weights and biases"] = 5e-4
-    milestones: Annotated[tuple[int, ...], "epochs after which the step schedule lowers the learning rate"] = (4, 8, 12)
-    gamma: Annotated[float, "factor of the step schedule"] = 0.1
+    milestones: Milestones = (4, 8, 12)
+    gamma: Gamma = 0.1
     layers: Annotated[tuple[str, ...], "the layers to probe, such as conv4 or L5; by default all of them"] = ()
     seed: Annotated[int, "of the initialisation, the order and the augmentation"] = 0
 

@@ -15,8 +15,6 @@ from pathlib import Path
 
 from stages.command_line import parser_of, run
 
-KINDS = ("bars", "curves", "clusters", "table-lines", "table-bars")
-
 
 def main(argv: Sequence[str] | None = None) -> None:
     arguments = _parser().parse_args(argv)
@@ -52,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def _parser() -> argparse.ArgumentParser:
     parser = parser_of(__doc__)
-    kinds = parser.add_subparsers(dest="kind", required=True, metavar="|".join(KINDS))
+    kinds = parser.add_subparsers(dest="kind", required=True)
 
     bars = _kind(kinds, "bars", "what was measured, of each teacher, its students and their references")
     bars.add_argument("--metrics", type=Path, nargs="+", required=True, help="the JSON files of all evaluations")

@@ -124,7 +124,7 @@ def own_rows(here: int) -> slice:
 
 
 @contextlib.contextmanager
-def own_chance() -> Iterator[None]:
+def own_rng() -> Iterator[None]:
     """Where an encoder draws for its own rows, as for stochastic depth; draws for the whole batch go on as if not."""
     batch = _shared.get()
     if batch is None:

@@ -16,7 +16,7 @@ from stages.command_line import parser_of, run
 from stages.tables import latex, markdown
 from stages.tables.layout import MISSING, Entry, Table
 from stages.tables.notes import DEVIATION, images, repeats, seeds
-from stages.tables.tidy import facts_of, written
+from stages.tables.tidy import facts_of
 
 if TYPE_CHECKING:
     from stages.tables.comparison import Comparison, Row
@@ -32,12 +32,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     arguments = parser.parse_args(argv)
 
     from stages.artifacts.atomic import write_text
+    from stages.artifacts.rows import write_rows
     from stages.tables.comparison import read_comparisons
 
     comparisons = read_comparisons(arguments.metrics)
     text = written_in_markdown(comparisons)
     write_text(arguments.markdown, text)
-    write_text(arguments.csv, tidy(comparisons))
+    write_rows(arguments.csv, CSV_COLUMNS, tidy(comparisons))
     write_text(arguments.latex, written_in_latex(comparisons))
     print(text, end="")
 
@@ -198,17 +199,14 @@ CSV_COLUMNS = (
 )
 
 
-def tidy(comparisons: Sequence["Comparison"]) -> str:
-    """All values as CSV, one in a line."""
-    return written(
-        CSV_COLUMNS,
-        (
-            {**place, "evaluation": evaluation, **dict(facts_of(cell, value))}
-            for comparison in comparisons
-            for evaluation in (*comparison.evaluations, *comparison.costs)
-            for value in comparison.values(evaluation)
-            for place, cell in _cells(comparison, evaluation, value)
-        ),
+def tidy(comparisons: Sequence["Comparison"]) -> Iterator[dict[str, object]]:
+    """All values by the CSV's columns."""
+    return (
+        {**place, "evaluation": evaluation, **dict(facts_of(cell, value))}
+        for comparison in comparisons
+        for evaluation in (*comparison.evaluations, *comparison.costs)
+        for value in comparison.values(evaluation)
+        for place, cell in _cells(comparison, evaluation, value)
     )
 
 

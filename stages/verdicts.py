@@ -41,8 +41,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     arguments = parser.parse_args(argv)
 
     from stages.artifacts.atomic import write_text
+    from stages.artifacts.rows import write_rows
     from stages.tables.points import read_points
-    from stages.tables.tidy import written
 
     judged = {}
     for words in arguments.claim:
@@ -52,7 +52,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             raise UserError(f"{table}: has no column in which both {claim.better} and one of the others was measured")
     text = written_in_markdown(judged)
     write_text(arguments.markdown, text)
-    write_text(arguments.csv, written(CSV_COLUMNS, _facts(judged)))
+    write_rows(arguments.csv, CSV_COLUMNS, _facts(judged))
     print(text, end="")
 
 

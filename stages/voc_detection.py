@@ -23,7 +23,7 @@ from stages.command_line import (
     run,
 )
 from stages.errors import UserError, at_least, filled
-from stages.training.recipe import Recipe
+from stages.training.recipe import BatchSize, Epochs, Gamma, Milestones, Recipe, WeightDecay
 
 if TYPE_CHECKING:
     from stages.datasets.packed import PackedImages
@@ -35,12 +35,12 @@ if TYPE_CHECKING:
 class Options(Recipe):
     """Fast R-CNN's 40,000 steps on VOC 2007: 16 passes over 5,011 images, by two; the last quarter is slow."""
 
-    epochs: Annotated[int, "passes over the training images"] = 16
-    batch_size: Annotated[int, "images a step"] = 2
+    epochs: Epochs = 16
+    batch_size: BatchSize = 2
     learning_rate: Annotated[float, "at its highest; for 2 images a step, raise it by as much for more"] = 0.001
-    weight_decay: Annotated[float, "on trained parameters"] = 5e-4
-    milestones: Annotated[tuple[int, ...], "epochs after which the step schedule lowers the learning rate"] = (12,)
-    gamma: Annotated[float, "factor of the step schedule"] = 0.1
+    weight_decay: WeightDecay = 5e-4
+    milestones: Milestones = (12,)
+    gamma: Gamma = 0.1
     min_size: Annotated[int, "pixels to which an image's shorter side is scaled"] = 600
     max_size: Annotated[int, "pixels that its longer side does not exceed"] = 1000
     anchors: Annotated[tuple[int, ...], "sides of proposals' first squares, in scaled pixels"] = (32, 64, 128, 256, 512)

@@ -13,7 +13,7 @@ from stages import architectures, distill, pretrain
 from stages.artifacts.weights import InputContract, load_weights
 from stages.errors import UserError
 from stages.training.acceleration import accelerate
-from stages.training.momentum import follow, frozen
+from stages.training.momentum import ema_update, frozen
 from stages.training.recipe import TrainingRecipe
 from tests.training_fixtures import Training
 
@@ -92,7 +92,7 @@ def test_the_names_of_weights_and_what_is_copied_stay() -> None:
     assert encoder.state_dict().keys() == encoder_of(TrainingRecipe()).state_dict().keys()
     average = frozen(encoder)
     assert average.autocast
-    follow(average, encoder, 0.5)
+    ema_update(average, encoder, 0.5)
 
 
 def test_without_it_nothing_is_rounded() -> None:

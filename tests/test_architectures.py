@@ -7,10 +7,11 @@ import pytest
 import timm
 import torch
 import torchvision
+from timm.layers.conv2d_same import Conv2dSame
+from timm.layers.pool2d_same import MaxPool2dSame
 from torch import Tensor, nn
 
 from stages import architectures
-from stages.architectures.resnet import SameConv2d, SameMaxPool2d
 from stages.artifacts.weights import InputContract
 from stages.errors import UserError
 
@@ -155,18 +156,27 @@ def windows(images: Tensor, kernel: int, stride: int) -> Tensor:
 
 
 @pytest.mark.parametrize("case", SAME)
-def test_same_padding_is_tensorflows(case: tuple[int, int]) -> None:
+def test_strided_convolutions_pad_as_tensorflows_same(case: tuple[int, int]) -> None:
     kernel, side = case
-    images = torch.randn(2, 3, side, side, dtype=torch.float64)
-    convolution = SameConv2d(3, 4, kernel, stride=2, bias=False).double()
+    backbone = architectures.build("resnet18_x0.125_same", InputContract(32)).backbone.double()
+    convolution = backbone.get_submodule({7: "conv1", 3: "layer2.0.conv1"}[kernel])
+    images = torch.randn(2, convolution.weight.shape[1], side, side, dtype=torch.float64)
     found = convolution(images)
     expected = torch.einsum(
         "bcyxij,ocij->boyx", windows(padded(images, *SAME[case], 0.0), kernel, 2), convolution.weight
     )
     assert found.shape[-1] == (side + 1) // 2
     torch.testing.assert_close(found, expected)
-    pooled = windows(padded(images, *SAME[case], -torch.inf), kernel, 2).amax(dim=(-2, -1))
-    torch.testing.assert_close(SameMaxPool2d(kernel, stride=2)(images), pooled)
+
+
+@pytest.mark.parametrize("variant", ["same", "samepool"])
+@pytest.mark.parametrize("side", [side for kernel, side in SAME if kernel == 3])
+def test_the_max_pool_pads_as_tensorflows_same(side: int, variant: str) -> None:
+    pool = architectures.build(f"resnet18_x0.125_{variant}", InputContract(32)).backbone.get_submodule("maxpool")
+    # Below zero, so that a padding of zeros would be the maximum.
+    images = torch.rand(2, 3, side, side, dtype=torch.float64) - 2
+    expected = windows(padded(images, *SAME[3, side], -torch.inf), 3, 2).amax(dim=(-2, -1))
+    torch.testing.assert_close(pool(images), expected)
 
 
 @pytest.mark.parametrize(
@@ -178,8 +188,8 @@ def test_same_is_another_padding_of_the_same_weights(name: str, convolutions: in
     reference = with_statistics(architectures.build(plain, InputContract(32)).backbone).double().eval()
     found = architectures.load(name, InputContract(32), reference.state_dict(), "w").backbone.double().eval()
     assert list(found.state_dict()) == list(reference.state_dict())
-    assert sum(isinstance(module, SameConv2d) for module in found.modules()) == convolutions
-    assert sum(isinstance(module, SameMaxPool2d) for module in found.modules()) == pools
+    assert sum(isinstance(module, Conv2dSame) for module in found.modules()) == convolutions
+    assert sum(isinstance(module, MaxPool2dSame) for module in found.modules()) == pools
     # From 33 pixels on, all sides are odd: 17, 9, 5, 3. Then SAME pads as much before as after, which is PyTorch's way.
     odd, even = torch.randn(2, 3, 33, 33, dtype=torch.float64), torch.randn(2, 3, 32, 32, dtype=torch.float64)
     with torch.no_grad():

@@ -12,7 +12,7 @@ from stages.artifacts.weights import InputContract
 from stages.errors import UserError
 from stages.pretraining.byol import BYOL, Options
 from stages.training.batches import Batch
-from stages.training.momentum import follow, frozen_redraw, rising
+from stages.training.momentum import cosine_momentum, ema_update, frozen_reinitialised
 from stages.training.optimizers import optimizer_of
 from tests.training_fixtures import ARCHITECTURE, SIZE, batch_seeded, images_seeded
 
@@ -86,7 +86,7 @@ def test_the_target_follows_by_the_rising_momentum_after_each_step() -> None:
 
 @pytest.mark.parametrize(("progress", "expected"), [(0, 0.996), (0.5, 0.998), (1, 1.0)])
 def test_the_momentum_rises_to_1_as_half_a_cosine(progress: float, expected: float) -> None:
-    assert rising(0.996, progress) == pytest.approx(expected)
+    assert cosine_momentum(0.996, progress) == pytest.approx(expected)
 
 
 def test_the_target_is_initialised_alike_but_differently() -> None:
@@ -100,13 +100,13 @@ def test_the_target_is_initialised_alike_but_differently() -> None:
     assert not torch.equal(found.target_projector.layers[0].weight, found.projector.layers[0].weight)
 
 
-def test_a_redrawn_layer_is_unrelated_to_the_first() -> None:
+def test_a_reinitialised_layer_is_unrelated_to_the_first() -> None:
     torch.manual_seed(0)
     layer = torch.nn.Conv2d(16, 32, 3).to(memory_format=torch.channels_last)
-    redrawn = frozen_redraw(layer)
-    pair = torch.stack([layer.weight.detach().flatten(), redrawn.weight.flatten()])
+    other = frozen_reinitialised(layer)
+    pair = torch.stack([layer.weight.detach().flatten(), other.weight.flatten()])
     assert abs(float(torch.corrcoef(pair)[0, 1])) < 4 / math.sqrt(pair.shape[1])
-    assert redrawn.weight.is_contiguous(memory_format=torch.channels_last)
+    assert other.weight.is_contiguous(memory_format=torch.channels_last)
 
 
 def test_each_network_keeps_its_own_statistics_of_both_views() -> None:
@@ -125,7 +125,7 @@ def test_a_moving_average_is_of_parameters_alone() -> None:
     average, newest = torch.nn.BatchNorm1d(3), torch.nn.BatchNorm1d(3)
     torch.nn.init.constant_(newest.weight, 3.0)
     newest(torch.randn(4, 3))
-    follow(average, newest, 0.75)
+    ema_update(average, newest, 0.75)
     torch.testing.assert_close(average.weight.detach(), torch.full((3,), 1.5))
     assert torch.equal(average.running_mean, torch.zeros(3))  # type: ignore[arg-type]
 

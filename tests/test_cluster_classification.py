@@ -90,7 +90,9 @@ def test_the_recipe_is_that_of_the_authors_released_run() -> None:
 def test_every_image_has_the_cluster_of_its_own_embedding(
     small_pack: PackedImages, teacher_cache: Path, teacher_clusters: Path
 ) -> None:
-    teacher = teacher_from("assignments", {"assignments": teacher_clusters}, small_pack, SIZE, TrainingRecipe())
+    teacher = teacher_from(
+        "assignments", {"assignments": teacher_clusters}, small_pack, SIZE, TrainingRecipe(), "crop-flip"
+    )
     assert isinstance(teacher, ClusteredTeacher)
     points = F.normalize(torch.tensor(read_embeddings(teacher_cache).vectors, dtype=torch.float64))
     rows = torch.randperm(len(small_pack), generator=torch.Generator().manual_seed(0))
@@ -132,7 +134,7 @@ def test_clusters_of_other_images_are_refused_with_both_named(
     path = tmp_path / "clusters.h5"
     cluster.main(["--train", str(cache), "--assignments", str(path), "--clusters", "5"])
     with pytest.raises(UserError) as error:
-        teacher_from("assignments", {"assignments": path}, small_pack, SIZE, TrainingRecipe())
+        teacher_from("assignments", {"assignments": path}, small_pack, SIZE, TrainingRecipe(), "crop-flip")
     for part in (path, small_pack.path, small_pack.fingerprint[:12], "cluster the embeddings of these images first"):
         assert str(part) in str(error.value)
     assert "\n" not in str(error.value)

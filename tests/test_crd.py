@@ -35,8 +35,8 @@ def batch_seeded(seed: int, size: int) -> Batch:
 def embedded(objective: crd.CRD, batch: Batch) -> tuple[Tensor, Tensor]:
     """Student and teacher in the common space, by hand; with their gradients."""
     student = objective.student(batch.views[0]) @ objective.student_head.weight.T + objective.student_head.bias
-    assert batch.teacher is not None
-    teacher = batch.teacher @ objective.teacher_head.weight.T + objective.teacher_head.bias
+    assert batch.frozen_output is not None
+    teacher = batch.frozen_output @ objective.teacher_head.weight.T + objective.teacher_head.bias
     return student / student.norm(dim=1, keepdim=True), teacher / teacher.norm(dim=1, keepdim=True)
 
 

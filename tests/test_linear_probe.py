@@ -431,12 +431,12 @@ def test_the_encoder_sees_augmented_views_and_stays_as_it_is(cached: SimpleNames
         assert torch.equal(tensor, state[name]), name
     fresh = architectures.load(card.architecture, card.contract, state, "").eval()
     for batch in batches:
-        torch.testing.assert_close(batch.teacher, fresh(batch.views[0]), rtol=1e-5, atol=1e-6)
+        torch.testing.assert_close(batch.frozen_output, fresh(batch.views[0]), rtol=1e-5, atol=1e-6)
         assert batch.labels.tolist() == train.labels[batch.indices.numpy()].tolist()
     for half in (batches[:2], batches[2:]):
         assert sorted(torch.cat([batch.indices for batch in half]).tolist()) == rows
     first, second = (
-        torch.cat([b.teacher for b in half])[torch.cat([b.indices for b in half]).argsort()]
+        torch.cat([b.frozen_output for b in half])[torch.cat([b.indices for b in half]).argsort()]
         for half in (batches[:2], batches[2:])
     )  # type: ignore[misc]
     assert not torch.isclose(first, second, rtol=1e-3).all(dim=1).any()

@@ -14,9 +14,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from stages.artifacts.rows import write_rows
 from stages.command_line import _message_of
 from stages.errors import UserError
-from stages.training.arguments import HISTORY_COLUMNS, run_of, write_history
+from stages.training.arguments import HISTORY_COLUMNS, run_of
 from stages.training.batches import Batch, steps_per_epoch
 from stages.training.checkpoint import Checkpoint
 from stages.training.loop import AHEAD, Run, train
@@ -183,12 +184,12 @@ def test_a_resumed_epochs_speed_is_of_the_images_since_it_went_on(
 
 def test_the_history_file_has_the_columns_and_the_rows(tmp_path: Path) -> None:
     history = trained(Regression(), run_in(tmp_path))
-    write_history(tmp_path / "history.csv", history)
+    write_rows(tmp_path / "history.csv", HISTORY_COLUMNS, history)
     with (tmp_path / "history.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert tuple(rows[0]) == HISTORY_COLUMNS == ("epoch", "loss", "learning_rate", "images_per_second", "waiting_share")
     assert [float(row["loss"]) for row in rows] == [row["loss"] for row in history], "not rounded"
-    write_history(tmp_path / "none.csv", [])
+    write_rows(tmp_path / "none.csv", HISTORY_COLUMNS, [])
     assert (tmp_path / "none.csv").read_text() == ",".join(HISTORY_COLUMNS) + "\n"
 
 

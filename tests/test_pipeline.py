@@ -101,7 +101,7 @@ def help_text(project: Project) -> None:
 
 
 def method(project: Project) -> None:
-    project.replace("stages/distillation/compress_2q.py", "self.momentum > 0 ", "self.momentum > 0.0 ")
+    project.replace("stages/distillation/compress_2q.py", "options.momentum > 0 ", "options.momentum > 0.0 ")
 
 
 def stage(project: Project) -> None:

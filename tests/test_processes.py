@@ -437,7 +437,7 @@ def test_what_encoders_draw_differs_between_processes_and_leaves_what_is_drawn_f
         seed_here(1)
         with processes.sharing(9):
             for _ in range(2):
-                with processes.own_chance():
+                with processes.own_rng():
                     own.append(float(torch.rand(())))
             common.append(float(torch.rand(())))
     assert len(set(own)) == 6

@@ -118,8 +118,8 @@ def test_a_projected_teacher_is_its_head_on_its_embeddings_cached_or_live(
 ) -> None:
     head, images = used(HEADS["simclr"]), images_seeded(0, 3)
     for files in ({"embeddings": teacher_cache}, {"weights": untrained_teacher}):
-        plain = teacher_from("embeddings", files, small_pack, SIZE, TrainingRecipe())
-        found = teacher_from("projections", {**files, "heads": heads}, small_pack, SIZE, TrainingRecipe())
+        plain = teacher_from("embeddings", files, small_pack, SIZE, TrainingRecipe(), "crop-flip")
+        found = teacher_from("projections", {**files, "heads": heads}, small_pack, SIZE, TrainingRecipe(), "crop-flip")
         assert isinstance(found, ProjectedTeacher)
         assert (found.dimension, found.card) == (7, plain.card)
         assert found.identity.startswith(f"{plain.identity} ")
@@ -129,7 +129,7 @@ def test_a_projected_teacher_is_its_head_on_its_embeddings_cached_or_live(
             assert not projections.requires_grad
     rows = torch.from_numpy(read_embeddings(teacher_cache).vectors[[4, 0, 7]]).float()
     cached = teacher_from(
-        "projections", {"embeddings": teacher_cache, "heads": heads}, small_pack, SIZE, TrainingRecipe()
+        "projections", {"embeddings": teacher_cache, "heads": heads}, small_pack, SIZE, TrainingRecipe(), "crop-flip"
     )
     torch.testing.assert_close(said(cached, [4, 0, 7], images), head(rows), rtol=1e-6, atol=1e-6)
 
@@ -138,10 +138,9 @@ def test_heads_of_another_encoder_or_without_a_projector_are_refused(
     heads: Path, byol_teacher: Training, untrained_teacher: Path, teacher_cache: Path, small_pack: PackedImages
 ) -> None:
     def refusal(path: Path) -> str:
+        files = {"embeddings": teacher_cache, "heads": path}
         with pytest.raises(UserError) as error:
-            teacher_from(
-                "projections", {"embeddings": teacher_cache, "heads": path}, small_pack, SIZE, TrainingRecipe()
-            )
+            teacher_from("projections", files, small_pack, SIZE, TrainingRecipe(), "crop-flip")
         assert "\n" not in str(error.value)
         return str(error.value)
 

@@ -107,7 +107,7 @@ def test_a_cache_of_the_other_split_is_refused_with_both_named(
 def test_a_cache_says_which_weights_made_it(
     small_pack: PackedImages, untrained_teacher: Path, teacher_cache: Path
 ) -> None:
-    teacher = teacher_from("embeddings", {"embeddings": teacher_cache}, small_pack, SIZE, TrainingRecipe())
+    teacher = teacher_from("embeddings", {"embeddings": teacher_cache}, small_pack, SIZE, TrainingRecipe(), "crop-flip")
     assert isinstance(teacher, CachedTeacher)
     view, kind = teacher.cache.transform, teacher.cache.vectors.dtype
     assert teacher.identity == f"{digest_of(untrained_teacher)} {view} {kind}"
@@ -123,7 +123,7 @@ def test_a_live_teacher_of_another_image_size_is_refused(odd_teacher: Path) -> N
 
 
 def test_a_live_teacher_normalises_as_it_was_trained(odd_teacher: Path, small_pack: PackedImages) -> None:
-    teacher = teacher_from("embeddings", {"weights": odd_teacher}, small_pack, SIZE, TrainingRecipe())
+    teacher = teacher_from("embeddings", {"weights": odd_teacher}, small_pack, SIZE, TrainingRecipe(), "crop-flip")
     images = images_seeded(0, 7)
     found = teacher(batch_of(images))
     torch.testing.assert_close(found, by_hand(odd_teacher, images), rtol=1e-4, atol=1e-5)

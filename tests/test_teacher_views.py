@@ -106,8 +106,8 @@ def test_projections_are_of_the_views(
     monkeypatch.setattr("stages.training.teacher.heads_of", lambda *_: {})
     monkeypatch.setattr("stages.training.teacher.projector_from", lambda *_: double)
     (tmp_path / "heads").write_bytes(b"heads")
-    files, views = {"heads": tmp_path / "heads"}, ("crop-flip", caches)
-    teacher = teacher_from("projections", files, small_pack, SIZE, TrainingRecipe(), views)
+    files = {"heads": tmp_path / "heads", "views": caches}
+    teacher = teacher_from("projections", files, small_pack, SIZE, TrainingRecipe(), "crop-flip")
     assert teacher.views == VIEWS
     batch = shown(small_pack, 2)[-1]
     with torch.no_grad():

@@ -211,7 +211,7 @@ class FlatStudent(nn.Module):
 def batch_of(images: Tensor, teacher: Tensor | None = None, labels: Tensor | None = None) -> Batch:
     """A batch of one view, ``images`` [B, ...]."""
     rows = torch.arange(len(images))
-    return Batch(views=(images,), indices=rows, labels=rows if labels is None else labels, teacher=teacher)
+    return Batch(views=(images,), indices=rows, labels=rows if labels is None else labels, frozen_output=teacher)
 
 
 def tiny_options(method: str) -> dict[str, int]:

@@ -63,7 +63,7 @@ class Encoder(nn.Module):
         """
         normalised = (images - self.mean) / self.std
         autocast = torch.autocast(images.device.type, torch.bfloat16) if self.autocast else contextlib.nullcontext()
-        with processes.own_chance(), autocast:
+        with processes.own_rng(), autocast:
             embeddings: Tensor = self.backbone(normalised.contiguous(memory_format=torch.channels_last))
         return processes.gathered(embeddings.to(images.dtype))
 

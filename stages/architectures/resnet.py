@@ -10,11 +10,9 @@ Key names are torchvision's in all of them, so its state dicts load, less the cl
 without zeroed residual branches, as in CompRess's training.
 """
 
-import math
 import re
 
 from torch import Tensor, nn
-from torch.nn import functional as F
 from torchvision.models.resnet import BasicBlock, Bottleneck
 
 from stages.architectures import Backbone
@@ -109,40 +107,19 @@ def _pool(variant: str | None) -> nn.Module:
     if variant == "cifar":
         return nn.Identity()
     if variant in ("same", "samepool"):
-        return SameMaxPool2d(kernel_size=3, stride=2)
+        from timm.layers.pool2d_same import MaxPool2dSame
+
+        return MaxPool2dSame(kernel_size=3, stride=2)
     return nn.MaxPool2d(kernel_size=3, stride=2, padding=1)
 
 
-class SameConv2d(nn.Conv2d):
-    """A convolution that pads as TensorFlow's SAME; its weights have torchvision's shapes and names."""
-
-    def forward(self, images: Tensor) -> Tensor:
-        return super().forward(_same(images, self.kernel_size[0], self.stride[0], value=0))
-
-
-class SameMaxPool2d(nn.Module):
-    """A max-pool that pads as TensorFlow's SAME; what it pads is never the maximum."""
-
-    def __init__(self, kernel_size: int, stride: int) -> None:
-        super().__init__()
-        self.kernel_size, self.stride = kernel_size, stride
-
-    def forward(self, images: Tensor) -> Tensor:
-        padded = _same(images, self.kernel_size, self.stride, value=-math.inf)
-        return F.max_pool2d(padded, self.kernel_size, self.stride)
-
-
-def _same(images: Tensor, kernel: int, stride: int, value: float) -> Tensor:
-    """``images`` padded so that a side of n gives ceil(n / stride), by one more at the end than before if need be."""
-    height, width = (max((math.ceil(side / stride) - 1) * stride + kernel - side, 0) for side in images.shape[-2:])
-    return F.pad(images, (width // 2, width - width // 2, height // 2, height - height // 2), value=value)
-
-
 def _pad_strided_convolutions_as_same(module: nn.Module) -> None:
-    """Put a `SameConv2d` in the place of every strided convolution of more than a pixel; at stride 1 both pad alike."""
+    """Put a `Conv2dSame` in the place of every strided convolution of more than a pixel; at stride 1 both pad alike."""
+    from timm.layers.conv2d_same import Conv2dSame
+
     for name, child in module.named_children():
         if isinstance(child, nn.Conv2d) and child.stride[0] > 1 and child.kernel_size[0] > 1:
-            same = SameConv2d(child.in_channels, child.out_channels, child.kernel_size[0], child.stride[0], bias=False)
+            same = Conv2dSame(child.in_channels, child.out_channels, child.kernel_size[0], child.stride[0], bias=False)
             module.add_module(name, same)
         _pad_strided_convolutions_as_same(child)
 

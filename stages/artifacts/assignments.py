@@ -1,7 +1,6 @@
 """Cluster assignments: the cluster of every train and val image, for one or more k-means runs."""
 
 import dataclasses
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +8,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stages.artifacts.atomic import atomic_with_digest
-from stages.artifacts.embeddings import Embeddings
 from stages.artifacts.hdf5 import create, open_complete
 from stages.artifacts.weights import EncoderCard
 
@@ -35,32 +33,6 @@ class Assignments:
     dataset: str
     dataset_fingerprint: str
     skipped: tuple[int, int] = (0, 0)
-
-    @classmethod
-    def of(
-        cls,
-        train: Embeddings,
-        val: Embeddings | None,
-        clusters: int,
-        iterations: int,
-        seeds: Sequence[int],
-        train_runs: Sequence[NDArray[np.int64]],
-        val_runs: Sequence[NDArray[np.int64]],
-    ) -> "Assignments":
-        return cls(
-            train=np.stack(train_runs).astype(np.int32),
-            val=np.stack(val_runs).astype(np.int32),
-            train_labels=train.labels,
-            val_labels=val.single_labels() if val else np.empty(0, dtype=np.int64),
-            classes=train.classes,
-            clusters=clusters,
-            iterations=iterations,
-            seeds=tuple(seeds),
-            card=train.card,
-            dataset=train.dataset,
-            dataset_fingerprint=train.dataset_fingerprint,
-            skipped=(train.skipped, val.skipped if val else 0),
-        )
 
 
 ARRAYS = ("train", "val", "train_labels", "val_labels")

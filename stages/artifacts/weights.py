@@ -1,9 +1,10 @@
 """An encoder's weights file: the backbone's tensors and, beside them, what is needed to rebuild and to trust it."""
 
+import contextlib
 import dataclasses
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -111,22 +112,17 @@ def digest_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-class refusing_damage:  # noqa: N801 (reads as a context manager function)
-    """Turn safetensors' errors about a damaged file into one line that names it."""
+@contextlib.contextmanager
+def refusing_damage(path: Path, kind: str = "weights") -> Iterator[None]:
+    """Refuse a missing file, and turn safetensors' error about a damaged one into one line that names it."""
+    from safetensors import SafetensorError
 
-    def __init__(self, path: Path, kind: str = "weights") -> None:
-        self.path = path
-        if not path.is_file():
-            raise UserError(f"{path}: no such {kind} file")
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
-        from safetensors import SafetensorError
-
-        if isinstance(error, SafetensorError):
-            raise UserError(
-                f"{self.path}: not a whole safetensors file ({error}); unless it was given by mistake, delete it and "
-                "run the stage that makes it again"
-            ) from error
+    if not path.is_file():
+        raise UserError(f"{path}: no such {kind} file")
+    try:
+        yield
+    except SafetensorError as error:
+        raise UserError(
+            f"{path}: not a whole safetensors file ({error}); unless it was given by mistake, delete it and run the "
+            "stage that makes it again"
+        ) from error

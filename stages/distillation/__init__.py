@@ -50,5 +50,5 @@ def teacher_of(batch: Batch) -> Tensor:
 
     No gradient flows to it.
     """
-    assert batch.teacher is not None
-    return batch.teacher.detach()
+    assert batch.frozen_output is not None
+    return batch.frozen_output.detach()

@@ -6,7 +6,7 @@ cosine, Nesterov's momentum, no weight decay on batch norms (here on no vector: 
 """
 
 import dataclasses
-from typing import Annotated, Literal
+from typing import Annotated
 
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -15,22 +15,18 @@ from stages.architectures import Encoder
 from stages.distillation import Distillation, Setting, teacher_of
 from stages.errors import UserError
 from stages.training.batches import Batch
-from stages.training.recipe import TrainingRecipe
+from stages.training.recipe import Epochs, ExcludeNormAndBias, LearningRate, Schedule, TrainingRecipe
 
 TEACHER = "assignments"
 
 
 @dataclasses.dataclass(frozen=True)
 class Options(TrainingRecipe):
-    epochs: Annotated[int, "passes over the training images"] = 100
-    learning_rate: Annotated[float, "at its highest"] = 0.1
+    epochs: Epochs = 100
+    learning_rate: LearningRate = 0.1
     nesterov: Annotated[bool, "Nesterov's form of the momentum"] = True
-    exclude_norm_and_bias: Annotated[bool, "leave vectors, as of batch norms, out of weight decay and trust ratios"] = (
-        True
-    )
-    schedule: Annotated[
-        Literal["step", "cosine"], "step: times gamma after each milestone; cosine: to 0 over all steps"
-    ] = "cosine"
+    exclude_norm_and_bias: ExcludeNormAndBias = True
+    schedule: Schedule = "cosine"
     clusters: Annotated[int, "k-means clusters of the teacher's embeddings, shared by all its students"] = 16_000
 
 

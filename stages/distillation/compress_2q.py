@@ -14,13 +14,13 @@ from torch.nn import functional as F
 
 from stages.architectures import Encoder
 from stages.distillation import Distillation, Setting, teacher_of
-from stages.errors import UserError
+from stages.errors import below_one
 from stages.similarity.anchors import anchors_of
 from stages.similarity.divergence import divergence
 from stages.similarity.options import SimilarityOptions
 from stages.training.batch_norms import batch_norms_in
 from stages.training.batches import Batch
-from stages.training.momentum import follow, frozen
+from stages.training.momentum import ema_update, frozen
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,8 +31,7 @@ class Options(SimilarityOptions):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not 0 <= self.momentum < 1:
-            raise UserError(f"--momentum is {self.momentum:g}; expected 0 (no key student) or more, below 1")
+        below_one(momentum=self.momentum)
 
 
 class CompRess2q(Distillation):
@@ -40,10 +39,9 @@ class CompRess2q(Distillation):
 
     def __init__(self, student: Encoder, setting: Setting, options: Options) -> None:
         super().__init__(student, setting, options)
-        self.momentum = options.momentum
         self.student_anchors = anchors_of(options, student.dimension)
         self.teacher_anchors = anchors_of(options, setting.teacher_dimension)
-        self.key_student = frozen(student) if self.momentum > 0 else None
+        self.key_student = frozen(student) if options.momentum > 0 else None
 
     def train(self, mode: bool = True) -> "CompRess2q":
         """As usual, but for the key student: of it only the batch norms train, so its embeddings are not of chance."""
@@ -70,4 +68,4 @@ class CompRess2q(Distillation):
         self.student_anchors.write_held()
         self.teacher_anchors.write_held()
         if self.key_student is not None:
-            follow(self.key_student, self.student, self.momentum)
+            ema_update(self.key_student, self.student, self.options.momentum)

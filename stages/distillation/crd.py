@@ -17,7 +17,7 @@ from torch.utils.checkpoint import checkpoint
 
 from stages.architectures import Encoder
 from stages.distillation import Distillation, Setting, teacher_of
-from stages.errors import UserError, above_zero, at_least
+from stages.errors import above_zero, at_least, below_one
 from stages.training.batches import Batch
 from stages.training.recipe import TrainingRecipe
 
@@ -36,8 +36,7 @@ class Options(TrainingRecipe):
         super().__post_init__()
         at_least(1, dimension=self.dimension, negatives=self.negatives)
         above_zero(temperature=self.temperature)
-        if not 0 <= self.memory_momentum < 1:
-            raise UserError(f"--memory-momentum is {self.memory_momentum:g}; expected 0 or more, below 1")
+        below_one(memory_momentum=self.memory_momentum)
 
 
 class CRD(Distillation):
@@ -49,13 +48,12 @@ class CRD(Distillation):
         self.teacher_head = nn.Linear(setting.teacher_dimension, options.dimension)
         self.student_memory = Memory(setting.images, options)
         self.teacher_memory = Memory(setting.images, options)
-        self.negatives = options.negatives
 
     def forward(self, batch: Batch) -> Tensor:
         student = F.normalize(self.student_head(self.student(batch.views[0])))
         teacher = F.normalize(self.teacher_head(teacher_of(batch)))
         images = batch.indices.to(student.device, non_blocking=True)
-        drawn = torch.randint(self.student_memory.images, (len(images), self.negatives), device=student.device)
+        drawn = torch.randint(self.student_memory.images, (len(images), self.options.negatives), device=student.device)
         contrasted = torch.cat([images[:, None], drawn], dim=1)
         self.student_memory.hold(images, student)
         self.teacher_memory.hold(images, teacher)

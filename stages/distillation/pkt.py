@@ -12,8 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from stages.architectures import Encoder
-from stages.distillation import Distillation, Setting, teacher_of
+from stages.distillation import Distillation, teacher_of
 from stages.errors import above_zero
 from stages.training.batches import Batch
 from stages.training.recipe import TrainingRecipe
@@ -33,14 +32,10 @@ class Options(TrainingRecipe):
 class PKT(Distillation):
     """The divergence of the student's distribution over the minibatch from the teacher's, for each of its images."""
 
-    def __init__(self, student: Encoder, setting: Setting, options: Options) -> None:
-        super().__init__(student, setting, options)
-        self.weight = options.weight
-
     def forward(self, batch: Batch) -> Tensor:
         student = similarities(self.student(batch.views[0]))
         teacher = similarities(teacher_of(batch))
-        return self.weight * (teacher * torch.log((teacher + EPSILON) / (student + EPSILON))).mean()
+        return self.options.weight * (teacher * torch.log((teacher + EPSILON) / (student + EPSILON))).mean()
 
 
 def similarities(embeddings: Tensor) -> Tensor:

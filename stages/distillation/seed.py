@@ -8,7 +8,7 @@ unit norm in expectation.
 """
 
 import dataclasses
-from typing import Annotated, Literal
+from typing import Annotated
 
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -17,26 +17,21 @@ from stages.architectures import Encoder
 from stages.distillation import Distillation, Setting, teacher_of
 from stages.errors import above_zero, at_least
 from stages.similarity.fused import similarity_kl
-from stages.similarity.options import not_too_sharp
+from stages.similarity.options import Precision, not_too_sharp
 from stages.similarity.queue import AnchorQueue
 from stages.training.batches import Batch
-from stages.training.recipe import TrainingRecipe
+from stages.training.recipe import Epochs, LearningRate, Schedule, TrainingRecipe
 
 
 @dataclasses.dataclass(frozen=True)
 class Options(TrainingRecipe):
-    epochs: Annotated[int, "passes over the training images"] = 200
-    learning_rate: Annotated[float, "at its highest"] = 0.03
-    schedule: Annotated[
-        Literal["step", "cosine"], "step: times gamma after each milestone; cosine: to 0 over all steps"
-    ] = "cosine"
+    epochs: Epochs = 200
+    learning_rate: LearningRate = 0.03
+    schedule: Schedule = "cosine"
     temperature: Annotated[float, "of the student's softmax"] = 0.2
     teacher_temperature: Annotated[float, "of the teacher's softmax; the authors' code uses 0.0001"] = 0.01
     queue_length: Annotated[int, "anchors in the memory bank"] = 65_536
-    precision: Annotated[
-        Literal["single", "half"],
-        "of the divergence; half: its operands are rounded, by a kernel for NVIDIA GPUs of capability 8.0 or later",
-    ] = "single"
+    precision: Precision = "single"
     teacher_head: Annotated[
         bool, "learn from the teacher's projections, by its own head; false: from its embeddings, as CompRess does"
     ] = True
@@ -53,13 +48,11 @@ class SEED(Distillation):
 
     def __init__(self, student: Encoder, setting: Setting, options: Options) -> None:
         super().__init__(student, setting, options)
-        self.temperature, self.teacher_temperature = options.temperature, options.teacher_temperature
         self.head = nn.Sequential(
             nn.Linear(student.dimension, student.dimension),
             nn.ReLU(inplace=True),
             nn.Linear(student.dimension, setting.teacher_dimension),
         )
-        self.precision = options.precision
         self.queue = AnchorQueue(options.queue_length, setting.teacher_dimension)
 
     def forward(self, batch: Batch) -> Tensor:
@@ -67,9 +60,9 @@ class SEED(Distillation):
         teacher = F.normalize(teacher_of(batch))
         self.queue.hold(teacher)
         anchors = self.queue.current
-        temperatures = self.temperature, self.teacher_temperature
+        temperatures = self.options.temperature, self.options.teacher_temperature
         return similarity_kl(
-            student, anchors, teacher, anchors, temperatures, own=(teacher, teacher), precision=self.precision
+            student, anchors, teacher, anchors, temperatures, own=(teacher, teacher), precision=self.options.precision
         )
 
     def after_step(self, progress: float) -> None:

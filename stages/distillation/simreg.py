@@ -5,7 +5,7 @@ similarity. The recipe is the authors'; their augmentation crops from 20% of the
 """
 
 import dataclasses
-from typing import Annotated, Literal
+from typing import Annotated
 
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -13,16 +13,14 @@ from torch.nn import functional as F
 from stages.architectures import Encoder
 from stages.distillation import Distillation, Setting, teacher_of
 from stages.training.batches import Batch
-from stages.training.recipe import TrainingRecipe
+from stages.training.recipe import LearningRate, Schedule, TrainingRecipe
 
 
 @dataclasses.dataclass(frozen=True)
 class Options(TrainingRecipe):
     drop_last: Annotated[bool, "leave out the last, smaller batch of an epoch"] = True
-    learning_rate: Annotated[float, "at its highest"] = 0.05
-    schedule: Annotated[
-        Literal["step", "cosine"], "step: times gamma after each milestone; cosine: to 0 over all steps"
-    ] = "cosine"
+    learning_rate: LearningRate = 0.05
+    schedule: Schedule = "cosine"
 
 
 class SimReg(Distillation):

@@ -3,16 +3,17 @@
 import dataclasses
 from typing import Annotated, Literal
 
-from stages.errors import UserError, at_least, different, filled
+from stages.errors import at_least, different, filled, zero_to_one
 from stages.training.large_batches import LargeBatchRecipe
+from stages.training.recipe import BatchSize, Epochs
 
 
 @dataclasses.dataclass(frozen=True)
 class SimDisOptions(LargeBatchRecipe):
     """BYOL's recipe, and which views the student predicts."""
 
-    epochs: Annotated[int, "passes over the training images"] = 100
-    batch_size: Annotated[int, "images a step"] = 2048
+    epochs: Epochs = 100
+    batch_size: BatchSize = 2048
     learning_rate: Annotated[float, "at its highest; the paper's is 0.3 times batch_size / 256"] = 2.4
     views: Annotated[
         # Each a network and which view it sees. The student's own same view would be no task.
@@ -26,8 +27,7 @@ class SimDisOptions(LargeBatchRecipe):
     def __post_init__(self) -> None:
         super().__post_init__()
         at_least(1, hidden_dimension=self.hidden_dimension, projection_dimension=self.projection_dimension)
-        if not 0 <= self.momentum <= 1:
-            raise UserError(f"--momentum is {self.momentum:g}; expected 0 to 1")
+        zero_to_one(momentum=self.momentum)
         filled(views=self.views)
         different(views=self.views)
 

@@ -10,7 +10,7 @@ from stages.architectures import Encoder
 from stages.distillation import Distillation, Setting
 from stages.prediction.distance import squared_distance
 from stages.prediction.options import SimDisOptions, network_of
-from stages.training.momentum import follow, frozen, rising
+from stages.training.momentum import cosine_momentum, ema_update, frozen
 from stages.training.networks import Projecting
 
 
@@ -58,6 +58,6 @@ class SimDis(Distillation):
 
     def after_step(self, progress: float) -> None:
         if self.average is not None:
-            momentum = rising(self.options.momentum, progress)
-            follow(self.average.encoder, self.student, momentum)
-            follow(self.average.projector, self.projector, momentum)
+            momentum = cosine_momentum(self.options.momentum, progress)
+            ema_update(self.average.encoder, self.student, momentum)
+            ema_update(self.average.projector, self.projector, momentum)

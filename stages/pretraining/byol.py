@@ -16,12 +16,13 @@ from torch import Tensor
 
 from stages.architectures import Encoder
 from stages.artifacts.heads import tensors_of
-from stages.errors import UserError, at_least
+from stages.errors import at_least, zero_to_one
 from stages.prediction.distance import squared_distance
 from stages.pretraining import Pretraining
 from stages.training.batches import Batch
 from stages.training.large_batches import LargeBatchRecipe
-from stages.training.momentum import follow, frozen, frozen_redraw, rising
+from stages.training.momentum import cosine_momentum, ema_update, frozen, frozen_reinitialised
+from stages.training.recipe import Epochs, WeightDecay
 
 AUGMENTATION = "byol"
 HEADS = "networks"
@@ -29,9 +30,9 @@ HEADS = "networks"
 
 @dataclasses.dataclass(frozen=True)
 class Options(LargeBatchRecipe):
-    epochs: Annotated[int, "passes over the training images"] = 1000
+    epochs: Epochs = 1000
     learning_rate: Annotated[float, "at its highest; the paper's is 0.2 times batch_size / 256"] = 3.2
-    weight_decay: Annotated[float, "on trained parameters"] = 1.5e-6
+    weight_decay: WeightDecay = 1.5e-6
     momentum: Annotated[float, "of the target network at the start; it rises to 1 as half a cosine"] = 0.996
     hidden_dimension: Annotated[int, "hidden units of the projector and of the predictor"] = 4096
     projection_dimension: Annotated[int, "outputs of the projector and of the predictor"] = 256
@@ -39,8 +40,7 @@ class Options(LargeBatchRecipe):
     def __post_init__(self) -> None:
         super().__post_init__()
         at_least(1, hidden_dimension=self.hidden_dimension, projection_dimension=self.projection_dimension)
-        if not 0 <= self.momentum <= 1:
-            raise UserError(f"--momentum is {self.momentum:g}; expected 0 to 1")
+        zero_to_one(momentum=self.momentum)
 
 
 class BYOL(Pretraining):
@@ -51,10 +51,9 @@ class BYOL(Pretraining):
     def __init__(self, encoder: Encoder, options: Options, classes: int) -> None:
         super().__init__(encoder, options, classes)
         hidden, outputs = options.hidden_dimension, options.projection_dimension
-        self.momentum = options.momentum
         self.projector = BYOLProjectionHead(encoder.dimension, hidden, outputs)
         self.predictor = BYOLPredictionHead(outputs, hidden, outputs)
-        self.target_encoder = frozen_redraw(encoder)
+        self.target_encoder = frozen_reinitialised(encoder)
         self.target_projector = frozen(BYOLProjectionHead(encoder.dimension, hidden, outputs))
 
     def forward(self, batch: Batch) -> Tensor:
@@ -74,9 +73,9 @@ class BYOL(Pretraining):
         return squared_distance([self.predictor(projection) for projection in projections], targets[::-1])
 
     def after_step(self, progress: float) -> None:
-        momentum = rising(self.momentum, progress)
-        follow(self.target_encoder, self.encoder, momentum)
-        follow(self.target_projector, self.projector, momentum)
+        momentum = cosine_momentum(self.options.momentum, progress)
+        ema_update(self.target_encoder, self.encoder, momentum)
+        ema_update(self.target_projector, self.projector, momentum)
 
     def heads(self) -> dict[str, Tensor]:
         """The projector and the target network, by which `stages.training.networks` makes a teacher of the encoder."""

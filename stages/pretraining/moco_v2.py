@@ -7,7 +7,7 @@ which can leak which of them belong together.
 """
 
 import dataclasses
-from typing import Annotated, Literal
+from typing import Annotated
 
 import torch
 from lightly.models.modules.heads import MoCoProjectionHead
@@ -16,12 +16,12 @@ from torch.nn import functional as F
 
 from stages.architectures import Encoder
 from stages.artifacts.heads import tensors_of
-from stages.errors import UserError, above_zero, at_least
+from stages.errors import above_zero, at_least, below_one
 from stages.pretraining import Pretraining
 from stages.similarity.queue import AnchorQueue
 from stages.training.batches import Batch
-from stages.training.momentum import follow, frozen
-from stages.training.recipe import TrainingRecipe
+from stages.training.momentum import ema_update, frozen
+from stages.training.recipe import Epochs, LearningRate, Schedule, TrainingRecipe
 
 AUGMENTATION = "moco-v2"
 HEADS = "projector"
@@ -29,12 +29,10 @@ HEADS = "projector"
 
 @dataclasses.dataclass(frozen=True)
 class Options(TrainingRecipe):
-    epochs: Annotated[int, "passes over the training images"] = 200
+    epochs: Epochs = 200
     drop_last: Annotated[bool, "leave out the last, smaller batch of an epoch"] = True
-    learning_rate: Annotated[float, "at its highest"] = 0.03
-    schedule: Annotated[
-        Literal["step", "cosine"], "step: times gamma after each milestone; cosine: to 0 over all steps"
-    ] = "cosine"
+    learning_rate: LearningRate = 0.03
+    schedule: Schedule = "cosine"
     temperature: Annotated[float, "of the contrastive softmax"] = 0.2
     queue_length: Annotated[int, "keys in the memory bank, the negatives of every query"] = 65_536
     momentum: Annotated[float, "of the key encoder: the share of its weights that a step keeps"] = 0.999
@@ -44,10 +42,7 @@ class Options(TrainingRecipe):
         super().__post_init__()
         above_zero(temperature=self.temperature)
         at_least(1, queue_length=self.queue_length, projection_dimension=self.projection_dimension)
-        if not 0 <= self.momentum < 1:
-            raise UserError(
-                f"--momentum is {self.momentum:g}; expected 0 (keys by the newest weights) or more, below 1"
-            )
+        below_one(momentum=self.momentum)
 
 
 class MoCoV2(Pretraining):
@@ -61,7 +56,6 @@ class MoCoV2(Pretraining):
 
     def __init__(self, encoder: Encoder, options: Options, classes: int) -> None:
         super().__init__(encoder, options, classes)
-        self.temperature, self.momentum = options.temperature, options.momentum
         self.head = MoCoProjectionHead(encoder.dimension, encoder.dimension, options.projection_dimension)
         self.key_encoder, self.key_head = frozen(encoder), frozen(self.head)
         self.queue = AnchorQueue(options.queue_length, options.projection_dimension)
@@ -71,7 +65,7 @@ class MoCoV2(Pretraining):
         query = F.normalize(self.head(self.encoder(batch.views[0])))
         key = self._keys(batch.views[1])
         self.queue.hold(key)
-        return info_nce((query * key).sum(dim=1), self.queue.similarities(query), self.temperature)
+        return info_nce((query * key).sum(dim=1), self.queue.similarities(query), self.options.temperature)
 
     @torch.no_grad()
     def _keys(self, images: Tensor) -> Tensor:
@@ -79,8 +73,8 @@ class MoCoV2(Pretraining):
 
     def after_step(self, progress: float) -> None:
         # The authors do this before they make the next keys, from the same weights; their first time changes nothing.
-        follow(self.key_encoder, self.encoder, self.momentum)
-        follow(self.key_head, self.head, self.momentum)
+        ema_update(self.key_encoder, self.encoder, self.options.momentum)
+        ema_update(self.key_head, self.head, self.options.momentum)
         self.queue.write_held()
 
     def heads(self) -> dict[str, Tensor]:

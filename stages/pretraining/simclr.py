@@ -18,6 +18,7 @@ from stages.errors import above_zero, at_least
 from stages.pretraining import Pretraining
 from stages.training.batches import Batch
 from stages.training.large_batches import LargeBatchRecipe
+from stages.training.recipe import Epochs, WeightDecay
 
 AUGMENTATION = "simclr"
 HEADS = "projector"
@@ -25,9 +26,9 @@ HEADS = "projector"
 
 @dataclasses.dataclass(frozen=True)
 class Options(LargeBatchRecipe):
-    epochs: Annotated[int, "passes over the training images"] = 100
+    epochs: Epochs = 100
     learning_rate: Annotated[float, "at its highest; the paper's is 0.3 times batch_size / 256"] = 4.8
-    weight_decay: Annotated[float, "on trained parameters"] = 1e-6
+    weight_decay: WeightDecay = 1e-6
     temperature: Annotated[float, "of the contrastive softmax"] = 0.1
     projection_dimension: Annotated[int, "outputs of the projection head"] = 128
 

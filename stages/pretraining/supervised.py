@@ -7,10 +7,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from stages.architectures import Encoder
-from stages.errors import UserError
+from stages.errors import below_one
 from stages.pretraining import Pretraining
 from stages.training.batches import Batch
-from stages.training.recipe import TrainingRecipe
+from stages.training.recipe import Epochs, Gamma, LearningRate, Milestones, TrainingRecipe
 
 LABELS = "one"
 
@@ -19,18 +19,17 @@ LABELS = "one"
 class Options(TrainingRecipe):
     """torchvision's reference recipe for ResNet-18, whose weights CompRess compares with."""
 
-    epochs: Annotated[int, "passes over the training images"] = 90
-    learning_rate: Annotated[float, "at its highest"] = 0.1
-    milestones: Annotated[tuple[int, ...], "epochs after which the step schedule lowers the learning rate"] = (30, 60)
-    gamma: Annotated[float, "factor of the step schedule"] = 0.1
+    epochs: Epochs = 90
+    learning_rate: LearningRate = 0.1
+    milestones: Milestones = (30, 60)
+    gamma: Gamma = 0.1
     dropout: Annotated[
         float, "share dropped by the architecture's own dropout layers (AlexNet's) or, without any, of the embedding"
     ] = 0.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not 0 <= self.dropout < 1:
-            raise UserError(f"--dropout is {self.dropout:g}; expected 0 (none) or more, below 1")
+        below_one(dropout=self.dropout)
 
 
 class Supervised(Pretraining):

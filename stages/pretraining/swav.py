@@ -26,7 +26,7 @@ from stages.similarity.queue import AnchorQueue
 from stages.training.batches import Batch
 from stages.training.large_batches import LargeBatchRecipe
 from stages.training.optimizers import optimizer_of
-from stages.training.recipe import Recipe
+from stages.training.recipe import Epochs, ExcludeNormAndBias, LearningRate, Recipe, WeightDecay
 
 AUGMENTATION = "swav"
 HEADS = "projector"
@@ -34,12 +34,10 @@ HEADS = "projector"
 
 @dataclasses.dataclass(frozen=True)
 class Options(LargeBatchRecipe):
-    epochs: Annotated[int, "passes over the training images"] = 200
-    learning_rate: Annotated[float, "at its highest"] = 4.8
-    weight_decay: Annotated[float, "on trained parameters"] = 1e-6
-    exclude_norm_and_bias: Annotated[bool, "leave vectors, as of batch norms, out of weight decay and trust ratios"] = (
-        False
-    )
+    epochs: Epochs = 200
+    learning_rate: LearningRate = 4.8
+    weight_decay: WeightDecay = 1e-6
+    exclude_norm_and_bias: ExcludeNormAndBias = False
     small_crops: Annotated[int, "views beside the two full ones; small where the augmentation is swav"] = 6
     prototypes: Annotated[int, "number of prototypes"] = 3000
     freeze_prototypes_steps: Annotated[int, "steps from the start in which the prototypes are not trained"] = 313

@@ -22,7 +22,7 @@ class Features(Protocol):
     def batches(self, rows: Sequence[int], recipe: Recipe, seed: int, first: int) -> Iterator[Batch]: ...
 
     def prepare(self, batch: Batch) -> Batch:
-        """The batch on the device, with the encoder's embeddings [B, D] as its ``teacher``."""
+        """The batch on the device, with the encoder's embeddings [B, D] as its ``frozen_output``."""
 
 
 class Cached:
@@ -39,7 +39,7 @@ class Cached:
 
     def prepare(self, batch: Batch) -> Batch:
         rows = torch.from_numpy(self.train.vectors[batch.indices.numpy()])
-        return dataclasses.replace(batch.to(self.device), teacher=gpus.send(rows, self.device).float())
+        return dataclasses.replace(batch.to(self.device), frozen_output=gpus.send(rows, self.device).float())
 
 
 class Augmented:
@@ -75,4 +75,4 @@ class Augmented:
     @torch.no_grad()
     def prepare(self, batch: Batch) -> Batch:
         augmented = batch.augmented(self.augmentation, self.device)
-        return dataclasses.replace(augmented, teacher=self.encoder(augmented.views[0]).float())
+        return dataclasses.replace(augmented, frozen_output=self.encoder(augmented.views[0]).float())

@@ -66,10 +66,10 @@ class Head(nn.Module):
 class Heads(Objective):
     """Heads that learn from the same batches, each by its own recipe, measured on ``val`` after every epoch.
 
-    A batch's ``teacher`` is the encoder's embeddings [B, D]. The loss is the sum of the heads', so that each has the
-    gradient of its own. ``top1`` and ``top5`` [heads, epochs] count the val images whose class came first, or among the
-    first five, after each epoch. A head that is done before the others stays as it is. ``losses`` are the last batch's,
-    a scalar for each head that learns; who reads them waits for a GPU.
+    A batch's ``frozen_output`` is the encoder's embeddings [B, D]. The loss is the sum of the heads', so that each has
+    the gradient of its own. ``top1`` and ``top5`` [heads, epochs] count the val images whose class came first, or among
+    the first five, after each epoch. A head that is done before the others stays as it is. ``losses`` are the last
+    batch's, a scalar for each head that learns; who reads them waits for a GPU.
     """
 
     mean: Tensor
@@ -90,8 +90,8 @@ class Heads(Objective):
             self.register_buffer(name, torch.zeros(len(presets), epochs, dtype=torch.int64))
 
     def forward(self, batch: Batch) -> Tensor:
-        assert batch.teacher is not None
-        views = self._views(batch.teacher)
+        assert batch.frozen_output is not None
+        views = self._views(batch.frozen_output)
         losses = [F.cross_entropy(head(views[head.preset.standardised]), batch.labels) for _, head in self._learning()]
         self.losses = [loss.detach() for loss in losses]
         return torch.stack(losses).sum()

@@ -6,7 +6,10 @@ from typing import Annotated, Literal
 from stages.errors import UserError, above_zero, at_least
 from stages.training.recipe import TrainingRecipe
 
-Precision = Literal["single", "half"]
+Precision = Annotated[
+    Literal["single", "half"],
+    "of the divergence; half: its operands are rounded, by a kernel for NVIDIA GPUs of capability 8.0 or later",
+]
 LEAST_TEMPERATURE = 1e-3
 """Of half precision: it is off by 7e-5 in a similarity, which at this temperature is 0.07 in a logit."""
 
@@ -24,10 +27,7 @@ class SimilarityOptions(TrainingRecipe):
         Literal["kl", "squared"], "kl: of the softmaxes; squared: mean squared difference of the cosine similarities"
     ] = "kl"
     warm_start: Annotated[bool, "leave out slots of the memory bank that no image has been written to yet"] = False
-    precision: Annotated[
-        Literal["single", "half"],
-        "of the divergence; half: its operands are rounded, by a kernel for NVIDIA GPUs of capability 8.0 or later",
-    ] = "single"
+    precision: Precision = "single"
 
     def __post_init__(self) -> None:
         super().__post_init__()

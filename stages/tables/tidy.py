@@ -1,21 +1,10 @@
 """Tables as CSV, a cell in a line, with all that is known of it."""
 
-import csv
-import io
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from stages.tables.results import Cell
-
-
-def written(columns: Sequence[str], cells: Iterable[Mapping[str, object]]) -> str:
-    """The CSV; what a cell has nothing for stays empty."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, columns, restval="", lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(cells)
-    return text.getvalue()
 
 
 def facts_of(cell: "Cell", value: str) -> Iterator[tuple[str, object]]:

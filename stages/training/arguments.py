@@ -1,23 +1,20 @@
 """The run that the arguments of `stages.training.flags` describe, and what it leaves."""
 
 import argparse
-import csv
 import dataclasses
 import functools
 import hashlib
-import io
 import json
 import logging
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
 from stages import processes
 from stages.architectures import Encoder
-from stages.artifacts.atomic import write_text
 from stages.artifacts.heads import save_heads
+from stages.artifacts.rows import write_rows
 from stages.artifacts.weights import EncoderCard, save_weights
 from stages.datasets.augmentations import Augmentation
 from stages.datasets.packed import PackedImages
@@ -118,15 +115,6 @@ def train_encoder(
 HISTORY_COLUMNS = ("epoch", "loss", "learning_rate", "images_per_second", "waiting_share")
 
 
-def write_history(path: Path, history: list[dict[str, float]]) -> None:
-    """Write the history as CSV, a row an epoch; only the header if there were none."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, HISTORY_COLUMNS, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(history)
-    write_text(path, text.getvalue())
-
-
 def write_encoder(
     arguments: argparse.Namespace,
     encoder: Encoder,
@@ -155,4 +143,4 @@ def write_encoder(
     )
     save_weights(weights, encoder.backbone.state_dict(), card)
     save_heads(heads_path, heads, weights)
-    write_history(history_path, history)
+    write_rows(history_path, HISTORY_COLUMNS, history)

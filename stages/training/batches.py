@@ -26,15 +26,16 @@ CACHE_BYTES = 256 * 2**20
 class Batch:
     """Several views, [B, 3, S, S] each, of B images, with their ``indices`` in the split and their ``labels`` [B].
 
-    Views come uint8 from the loader and are float32 in 0..1 once augmented; S may differ between them. ``teacher`` is
-    what the teacher, or the encoder under a probe, says of the images, where there is one: usually embeddings [B, D].
-    Where several processes train, the views are those of this process's part of the images; all else is of all.
+    Views come uint8 from the loader and are float32 in 0..1 once augmented; S may differ between them.
+    ``frozen_output`` is what a frozen network says of the images, where there is one (the teacher, or the encoder under
+    a probe): usually embeddings [B, D]. Where several processes train, the views are those of this process's part of
+    the images; all else is of all.
     """
 
     views: tuple[Tensor, ...]
     indices: Tensor
     labels: Tensor
-    teacher: Tensor | None = None
+    frozen_output: Tensor | None = None
     epoch: int = 0
 
     def pin_memory(self) -> "Batch":

@@ -6,6 +6,7 @@ from typing import TypeVar
 
 import torch
 from torch import nn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 M = TypeVar("M", bound=nn.Module)
 
@@ -16,7 +17,7 @@ def frozen(module: M) -> M:
 
 
 @torch.no_grad()
-def frozen_redraw(module: M) -> M:
+def frozen_reinitialised(module: M) -> M:
     """A copy of the freshly initialised ``module`` that is not trained, with initial weights of its own.
 
     The entries of a fresh tensor are independent draws from one distribution, so they are redrawn by putting them into
@@ -29,14 +30,11 @@ def frozen_redraw(module: M) -> M:
     return copied
 
 
-@torch.no_grad()
-def follow(average: nn.Module, module: nn.Module, momentum: float) -> None:
+def ema_update(average: nn.Module, module: nn.Module, momentum: float) -> None:
     """``average`` becomes momentum * ``average`` + (1 - momentum) * ``module``; its buffers stay its own."""
-    averages: list[torch.Tensor] = list(average.parameters())
-    newest: list[torch.Tensor] = list(module.parameters())
-    torch._foreach_lerp_(averages, newest, 1 - momentum)
+    get_ema_multi_avg_fn(momentum)(tuple(average.parameters()), tuple(module.parameters()), None)
 
 
-def rising(momentum: float, progress: float) -> float:
+def cosine_momentum(momentum: float, progress: float) -> float:
     """From ``momentum`` at the start to 1 at the end, as half a cosine (BYOL, appendix J)."""
     return 1 - (1 - momentum) * (math.cos(math.pi * progress) + 1) / 2

@@ -4,31 +4,37 @@ import dataclasses
 import math
 from typing import Annotated, Literal
 
-from stages.errors import UserError, at_least, not_negative
+from stages.errors import UserError, at_least, below_one, not_negative
+
+# Options of which many methods change the default alone, with their texts.
+Epochs = Annotated[int, "passes over the training images"]
+BatchSize = Annotated[int, "images a step"]
+LearningRate = Annotated[float, "at its highest"]
+WeightDecay = Annotated[float, "on trained parameters"]
+ExcludeNormAndBias = Annotated[bool, "leave vectors, as of batch norms, out of weight decay and trust ratios"]
+Schedule = Annotated[Literal["step", "cosine"], "step: times gamma after each milestone; cosine: to 0 over all steps"]
+Milestones = Annotated[tuple[int, ...], "epochs after which the step schedule lowers the learning rate"]
+Gamma = Annotated[float, "factor of the step schedule"]
 
 
 @dataclasses.dataclass(frozen=True)
 class Recipe:
     """How long and how fast to train. The defaults are CompRess's (section 4, implementation details)."""
 
-    epochs: Annotated[int, "passes over the training images"] = 130
-    batch_size: Annotated[int, "images a step"] = 256
+    epochs: Epochs = 130
+    batch_size: BatchSize = 256
     drop_last: Annotated[bool, "leave out the last, smaller batch of an epoch (one of a single image always is)"] = (
         False
     )
     optimizer: Annotated[Literal["sgd", "lars"], "sgd, or lars: sgd with layer-wise trust ratios"] = "sgd"
-    learning_rate: Annotated[float, "at its highest"] = 0.01
+    learning_rate: LearningRate = 0.01
     sgd_momentum: Annotated[float, "of the optimizer"] = 0.9
     nesterov: Annotated[bool, "Nesterov's form of the momentum"] = False
-    weight_decay: Annotated[float, "on trained parameters"] = 1e-4
-    exclude_norm_and_bias: Annotated[bool, "leave vectors, as of batch norms, out of weight decay and trust ratios"] = (
-        False
-    )
-    schedule: Annotated[
-        Literal["step", "cosine"], "step: times gamma after each milestone; cosine: to 0 over all steps"
-    ] = "step"
-    milestones: Annotated[tuple[int, ...], "epochs after which the step schedule lowers the learning rate"] = (90, 120)
-    gamma: Annotated[float, "factor of the step schedule"] = 0.2
+    weight_decay: WeightDecay = 1e-4
+    exclude_norm_and_bias: ExcludeNormAndBias = False
+    schedule: Schedule = "step"
+    milestones: Milestones = (90, 120)
+    gamma: Gamma = 0.2
     warmup_epochs: Annotated[int, "epochs of linear increase from 0 to the learning rate"] = 0
 
     def __post_init__(self) -> None:
@@ -39,8 +45,7 @@ class Recipe:
         at_least(0, epochs=self.epochs, warmup_epochs=self.warmup_epochs)
         at_least(2, batch_size=self.batch_size)
         not_negative(learning_rate=self.learning_rate, weight_decay=self.weight_decay, gamma=self.gamma)
-        if not 0 <= self.sgd_momentum < 1:
-            raise UserError(f"--sgd-momentum is {self.sgd_momentum:g}; expected 0 or more, below 1")
+        below_one(sgd_momentum=self.sgd_momentum)
         if self.nesterov and not self.sgd_momentum:
             raise UserError("--nesterov is true with --sgd-momentum 0; expected a momentum above 0, or false")
         if self.optimizer == "lars" and not self.weight_decay > 0:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -183,28 +184,23 @@ def _of_size(weights: Path, size: int) -> tuple[dict[str, Tensor], EncoderCard]:
 
 
 def teacher_from(
-    kind: str,
-    files: Mapping[str, Path],
-    pack: PackedImages,
-    size: int,
-    recipe: TrainingRecipe,
-    views: tuple[str, Sequence[Path]] = ("", ()),
+    kind: str, files: Mapping[str, Any], pack: PackedImages, size: int, recipe: TrainingRecipe, augmentation: str
 ) -> Teacher:
     """The teacher, for students that see ``size`` pixels and train by the ``recipe``.
 
     Args:
         kind: what a student learns from: embeddings, projections, assignments or networks.
-        files: those that it takes, by the names embeddings, weights, assignments and heads.
-        views: in the place of ``embeddings``, the name of the augmentation and the caches of its views.
+        files: the paths that it takes, by the names embeddings, weights, assignments and heads; in the place of
+            ``embeddings``, a list of ``views``.
+        augmentation: the name of that whose views these are.
     """
     if kind == "assignments":
         return ClusteredTeacher(files["assignments"], read_assignments(files["assignments"]), pack)
     if kind == "networks":
         return NetworksTeacher(files["weights"], files["heads"], size)
-    augmentation, caches = views
     teacher: CachedTeacher | ViewedTeacher | LiveTeacher
-    if caches:
-        teacher = ViewedTeacher(caches, pack, augmentation)
+    if "views" in files:
+        teacher = ViewedTeacher(files["views"], pack, augmentation)
     elif "embeddings" in files:
         teacher = CachedTeacher(read_embeddings(files["embeddings"]), pack)
     else:

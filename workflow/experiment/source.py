@@ -259,7 +259,7 @@ def _fields(module: str, name: str) -> Iterator[Option]:
         yield from _fields(_origin_of(module, base.id), base.id)
     for node in found.body:
         if isinstance(node, ast.AnnAssign):
-            yield _option(node)
+            yield _option(node, _annotation(module, node.annotation))
 
 
 def _origin_of(module: str, name: str) -> str:
@@ -270,12 +270,20 @@ def _origin_of(module: str, name: str) -> str:
     return module
 
 
-def _option(node: ast.AnnAssign) -> Option:
-    """The field ``name: Annotated[type, "help"] = default``."""
+def _annotation(module: str, node: ast.expr) -> ast.expr:
+    """``node`` or, of a name, what that stands for in ``module`` or where it is imported from."""
+    if isinstance(node, ast.Name):
+        body = tree(_origin_of(module, node.id)).body
+        (node,) = (found.value for found in body if isinstance(found, ast.Assign) and node.id in _bound(found))
+    return node
+
+
+def _option(node: ast.AnnAssign, annotation: ast.expr) -> Option:
+    """The field ``name: Annotated[type, "help"] = default``; its annotation may have a name of its own."""
     assert isinstance(node.target, ast.Name)
-    assert isinstance(node.annotation, ast.Subscript)
-    assert isinstance(node.annotation.slice, ast.Tuple)
-    kind, text = node.annotation.slice.elts
+    assert isinstance(annotation, ast.Subscript)
+    assert isinstance(annotation.slice, ast.Tuple)
+    kind, text = annotation.slice.elts
     entry = kind
     if isinstance(kind, ast.Subscript) and isinstance(kind.slice, ast.Tuple) and ast.unparse(kind.value) == "tuple":
         entry = kind.slice.elts[0]
