@@ -446,6 +446,7 @@ def test_only_the_backbone_is_in_the_saved_weights(method: str, distilled: Calla
         "dataset": "digits",
         "seed": 0,
         "teacher": {"networks": "byol", "online": "along"}.get(learns_from(method), "encoder"),
+        "generation": 1,
     }
 
 

@@ -20,7 +20,7 @@ from stages.datasets.sources import Split
 from stages.errors import UserError
 from stages.pretraining import simclr, supervised
 from stages.training.batches import Batch
-from stages.training.position import seed_here
+from stages.training.position import first_position, seed_here
 from tests.training_fixtures import ARCHITECTURE, DIMENSION, SIZE, FlatStudent, Training, batch_of, images_seeded
 
 pytest_plugins = ["tests.training_fixtures"]
@@ -165,7 +165,7 @@ def test_untrained_writes_the_initial_weights_and_an_empty_history(
 ) -> None:
     training = Training(tmp_path, "pretrain", {"method": "untrained", "train": small_splits[0], "seed": 3})
     pretrain.main(training.argv)
-    seed_here(3)
+    seed_here(*first_position(3, 0))
     expected = architectures.build(ARCHITECTURE, InputContract(SIZE)).backbone.state_dict()
     state, card = load_weights(training.weights)
     assert state.keys() == expected.keys()

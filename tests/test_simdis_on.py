@@ -241,7 +241,8 @@ def test_two_encoders_come_out_and_say_how(pair: Training) -> None:
         *("encoder", ARCHITECTURE),
         *("along", TEACHER),
     )
-    assert student.origin == {**shared, "way": "distill", "teacher": "along", "teacher_architecture": TEACHER}
+    own = {"way": "distill", "teacher": "along", "generation": 1, "teacher_architecture": TEACHER}
+    assert student.origin == {**shared, **own}
     assert teacher.origin == {**shared, "way": "pretrain", "student_architecture": ARCHITECTURE}
     assert load_heads(pair.heads, pair.weights) == {}
 
