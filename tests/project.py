@@ -19,6 +19,7 @@ TINY = {
     "encoders": {
         "teacher": {
             "pretrain": "simclr",
+            "augmentation": "affine-elastic",
             "architecture": "resnet18_x0.25",
             "dataset": "numerals",
             "epochs": 3,
