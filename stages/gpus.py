@@ -21,10 +21,10 @@ def device() -> "torch.device":
     """
     import torch
 
-    return torch.device("cuda" if count() else "cpu")
+    return torch.device("cuda" if usable_by_pytorch() else "cpu")
 
 
-def count() -> int:
+def usable_by_pytorch() -> int:
     """How many GPUs PyTorch can use.
 
     Raises:

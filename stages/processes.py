@@ -50,7 +50,7 @@ def start() -> torch.device:
     """
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         return gpus.device()
-    number = gpus.count()
+    number = gpus.usable_by_pytorch()
     local, here = int(os.environ["LOCAL_RANK"]), count_here()
     if 0 < number < here:
         raise UserError(f"{here} processes were started on a machine with {number} GPUs; expected one a GPU at most")

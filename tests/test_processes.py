@@ -454,7 +454,7 @@ def test_more_processes_than_half_the_images_of_a_batch_are_an_error(
 
 
 def test_more_processes_than_gpus_are_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gpus, "count", lambda: 2)
+    monkeypatch.setattr(gpus, "usable_by_pytorch", lambda: 2)
     for name, value in {"WORLD_SIZE": 4, "LOCAL_WORLD_SIZE": 4, "LOCAL_RANK": 3}.items():
         monkeypatch.setenv(name, str(value))
     with pytest.raises(UserError, match="4 processes were started on a machine with 2 GPUs; expected one a GPU"):
