@@ -159,7 +159,7 @@ def _pretrained(where: str, name: str, entry: Mapping[str, Any], dataset: Datase
 
 
 def augmentation_of(where: str, entry: Mapping[str, Any], module: str, dataset: Dataset) -> str:
-    """The entry's own augmentation, that which its method, ``module``, cannot do without, or its dataset's."""
+    """The entry's own augmentation or that of the paper of its method, ``module``, or else the dataset's."""
     name = str(entry.get("augmentation") or source.literal(module, "AUGMENTATION", dataset.augmentation))
     require_augmentation(where, name)
     return name
