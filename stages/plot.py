@@ -3,8 +3,8 @@
     python -m stages.plot bars --metrics results/metrics/*/*.json --figure bars.png
     python -m stages.plot curves --histories a/history.csv b/history.csv --names a b --figure curves.png
     python -m stages.plot clusters --assignments clusters.h5 --images val.h5 --split val --figure clusters.png
-    python -m stages.plot table-lines --table compared.csv --over rows --x temperature --y accuracy --figure lines.png
-    python -m stages.plot table-bars --table compared.csv --references Teacher --figure bars.png
+    python -m stages.plot table-lines --table table.csv --over rows --x temperature --y accuracy --figure lines.png
+    python -m stages.plot table-bars --table table.csv --references Teacher --figure bars.png
 
 A figure is a PNG, SVG or PDF file, by its name. Equal inputs give equal files, to the byte.
 """
@@ -73,7 +73,7 @@ def _parser() -> argparse.ArgumentParser:
     lines.add_argument("--over", choices=axes, required=True, help="which of the table's labels are those numbers")
     lines.add_argument("--x", default="", help="what those numbers are (default: nothing)")
     for table in (lines, _kind(kinds, "table-bars", text + "in groups")):
-        table.add_argument("--table", type=Path, required=True, help="the CSV that compare wrote")
+        table.add_argument("--table", type=Path, required=True, help="the CSV that write_table wrote")
         table.add_argument("--y", default="", help="what is measured (default: the name of the value)")
         table.add_argument("--references", nargs="*", default=[], help="rows to show in grey (default: none)")
     return parser

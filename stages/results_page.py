@@ -34,7 +34,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         "--table", nargs="+", action="append", default=[], metavar=words, help="a table, what to call it, its figures"
     )
     parser.add_argument("--about", default="", help="what the page begins with, in Markdown (default: nothing)")
-    parser.add_argument("--claims", type=Path, help="what verdicts wrote of claims about the tables (default: none)")
+    parser.add_argument(
+        "--claims", type=Path, help="what judge_claims wrote of claims about the tables (default: none)"
+    )
     parser.add_argument(
         "--comparison", type=Path, nargs="+", metavar=("MARKDOWN", "FIGURE"), help="the table of all, and its figures"
     )
@@ -68,7 +70,7 @@ def overview(tables: Sequence[tuple[str, Sequence[Path]]]) -> str:
     """A row for each table with its title: on what it was measured, and how much of it was not."""
     rows = []
     for title, (_, numbers, *_) in tables:
-        cells = read_rows(numbers, COLUMNS, "compare")
+        cells = read_rows(numbers, COLUMNS, "write_table")
         rows.append((title, [Entry(text) for text in _summary(cells)]))
     columns = ("measured on", "cells measured", "only reported", "rows not run")
     return markdown.table(Table(corner="table", spans=[], columns=columns, parts=[rows]))

@@ -92,7 +92,7 @@ def test_downloads_alone_are_measured_without_curves_of_training(project: Projec
     (tmp_path / "public.yaml").write_text(yaml.safe_dump(config))
     jobs = project.would_run("--configfile", str(tmp_path / "public.yaml"))
     of_public = {"fetch_weights public", "embed public", "knn public knn"}
-    assert jobs == {"fetch_dataset", "tabulate", "plot_comparison", "results_page", *of_public}
+    assert jobs == {"fetch_dataset", "write_comparison", "plot_comparison", "results_page", *of_public}
     figures = project.would_run("results/results.md", "--configfile", str(tmp_path / "public.yaml"))
     assert figures == jobs
 

@@ -9,9 +9,9 @@ from experiment.config import Experiment
 from experiment.tables import Table
 
 from stages.artifacts.metrics import Metrics
+from stages.tables.claims import Pair
 from stages.tables.points import Point
 from stages.tables.results import Result, shown, summary
-from stages.tables.verdicts import Comparison
 from tests.project import ROOT
 
 PAGE = (ROOT / "docs/evidence.md").read_text()
@@ -63,7 +63,7 @@ def test_the_verdicts_are_those_of_the_numbers(experiment: Experiment, measured:
         verdicts: dict[str, int] = {}
         for (group, row, column), worse in cells.items():
             if row in claim.worse and (group, claim.better, column) in cells:
-                verdict = Comparison(cells[group, claim.better, column], worse, claim.margin).verdict
+                verdict = Pair(cells[group, claim.better, column], worse, claim.margin).verdict
                 verdicts[verdict] = verdicts.get(verdict, 0) + 1
         line = next(line for line in PAGE.splitlines() if line.startswith(f"| {claim.text}"))
         counts = [text.strip() for text in line.removeprefix(f"| {claim.text}").split("|")[1:5]]

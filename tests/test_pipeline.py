@@ -33,8 +33,8 @@ def measured(*encoders: str) -> set[str]:
     return {rule.format(encoder) for encoder in encoders for rule in rules}
 
 
-TABLES = {"tabulate", "plot_comparison", "results_page"}
-BESIDE_THE_PAPER = {"compare", "plot_table", "results_page"}
+TABLES = {"write_comparison", "plot_comparison", "results_page"}
+BESIDE_THE_PAPER = {"write_table", "plot_table", "results_page"}
 EVERYTHING = (
     {"fetch_dataset", "plot_training_curves", "plot_clusters teacher", *TABLES}
     | {"pretrain teacher", "pretrain supervised", "pretrain untrained"}

@@ -9,19 +9,19 @@ from numpy.typing import NDArray
 from PIL import Image, ImageColor
 
 from stages import plot
-from stages.compare import CSV_COLUMNS
 from stages.errors import UserError
 from stages.figures import lines, table_bars
 from stages.figures.labels import axis_label, mark_label
 from stages.figures.style import GREY, OKABE_ITO
 from stages.tables.points import read_points
+from stages.write_table import CSV_COLUMNS
 from tests.conftest import assert_refused, program
 
 BLUE, ORANGE = OKABE_ITO[:2]
 
 
 def write(path: Path, cells: list[dict[str, object]]) -> Path:
-    """A CSV as compare writes it, of one value in percent."""
+    """A CSV as write_table writes it, of one value in percent."""
     with path.open("w", newline="") as file:
         writer = csv.DictWriter(file, CSV_COLUMNS, restval="")
         writer.writeheader()

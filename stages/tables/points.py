@@ -1,4 +1,4 @@
-"""The cells of a table of what was measured beside what is reported, as `stages.compare` writes them."""
+"""The cells of a table of what was measured beside what is reported, as `stages.write_table` writes them."""
 
 import dataclasses
 import math
@@ -33,7 +33,7 @@ def read_points(path: Path) -> list[Point]:
     Raises:
         UserError: not such a table, or one without a cell.
     """
-    points = [_point(row) for row in read_rows(path, COLUMNS, "compare")]
+    points = [_point(row) for row in read_rows(path, COLUMNS, "write_table")]
     if not points:
         raise UserError(f"{path}: has no cells, so there is nothing to draw")
     return points

@@ -29,7 +29,7 @@ def test_the_experiment_runs_to_its_tables_in_the_images(project: Project, submi
         knn = json.loads((project.path / f"results/metrics/{encoder}/numerals-knn.json").read_text())
         assert f"{knn['values']['top1']:.1f}" in table
     assert home_files() == before, "nothing is written to the home folder"
-    for light in ("align", "tabulate", "plot_comparison", "plot_training_curves", "results_page"):
+    for light in ("align", "write_comparison", "plot_comparison", "plot_training_curves", "results_page"):
         assert f"localrule {light}:" in said
     assert not (project.path / ".snakemake/slurm_logs/rule_align").exists()
 

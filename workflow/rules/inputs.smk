@@ -315,7 +315,7 @@ def get_metrics(wildcards):
     return [measurement.file for measurement in experiment.measurements]
 
 
-def get_compared(wildcards):
+def get_table_input(wildcards):
     """The metrics of a table's cells and, if it has them, the paper's numbers: by content, so not by date."""
     table = experiment.tables[wildcards.table]
     files = {"metrics": sorted({m.file for cell in table.cells for m in cell.measurements})}
@@ -325,7 +325,7 @@ def get_compared(wildcards):
 
 
 def get_cells(wildcards):
-    """What stands where in a table, as `stages.compare` takes it."""
+    """What stands where in a table, as `stages.write_table` takes it."""
     return " ".join(
         commands.flags({"cell": [c.group, c.row, c.column, c.value, *(m.file for m in c.measurements)]})
         for c in experiment.tables[wildcards.table].cells
@@ -333,7 +333,7 @@ def get_cells(wildcards):
 
 
 def get_layout(wildcards):
-    """A table's headings, labels and texts, as `stages.compare` takes them."""
+    """A table's headings, labels and texts, as `stages.write_table` takes them."""
     table = experiment.tables[wildcards.table]
     options = {"groups": table.groups, "rows": table.rows, "columns": table.columns, "references": table.references}
     options |= {"title": table.title, "note": table.note}
@@ -367,7 +367,7 @@ def get_common_figures():
 
 
 def get_claims():
-    """The claims about tables, as `stages.verdicts` takes them."""
+    """The claims about tables, as `stages.judge_claims` takes them."""
     return " ".join(
         commands.flags({"claim": [c.text, f"results/tables/{c.table}.csv", c.margin, c.better, *c.worse]})
         for c in experiment.claims

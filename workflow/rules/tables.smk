@@ -1,4 +1,4 @@
-rule tabulate:
+rule write_comparison:
     input:
         metrics=get_metrics,
     output:
@@ -10,17 +10,17 @@ rule tabulate:
         csv="results/tables/comparison.csv",
         latex="results/tables/comparison.tex",
     log:
-        "logs/tabulate.log",
+        "logs/write_comparison.log",
     benchmark:
-        "results/benchmarks/tabulate.tsv"
+        "results/benchmarks/write_comparison.tsv"
     localrule: True
     container:
         get_container("faiss")
     params:
-        code=source.fingerprint("stages.tabulate"),
+        code=source.fingerprint("stages.write_comparison"),
         image=get_image("faiss"),
     shell:
-        "python -m stages.tabulate --metrics {input.metrics} --markdown {output.markdown} --csv {output.csv}"
+        "python -m stages.write_comparison --metrics {input.metrics} --markdown {output.markdown} --csv {output.csv}"
         " --latex {output.latex} > {log} 2>&1"
 
 
@@ -96,17 +96,17 @@ rule plot_clusters:
         " --figure {output.figure} > {log} 2>&1"
 
 
-rule compare:
+rule write_table:
     input:
-        unpack(get_compared),
+        unpack(get_table_input),
     output:
         markdown=report("results/tables/{table}.md", caption="../report/table.rst", category="Tables"),
         csv="results/tables/{table}.csv",
         latex="results/tables/{table}.tex",
     log:
-        "logs/compare/{table}.log",
+        "logs/write_table/{table}.log",
     benchmark:
-        "results/benchmarks/compare/{table}.tsv"
+        "results/benchmarks/write_table/{table}.tsv"
     wildcard_constraints:
         table=any_of(experiment.tables),
     localrule: True
@@ -116,10 +116,10 @@ rule compare:
         cells=get_cells,
         layout=get_layout,
         reported=get_reported,
-        code=source.fingerprint("stages.compare"),
+        code=source.fingerprint("stages.write_table"),
         image=get_image("faiss"),
     shell:
-        "python -m stages.compare {params.cells} {params.layout} --markdown {output.markdown} --csv {output.csv}"
+        "python -m stages.write_table {params.cells} {params.layout} --markdown {output.markdown} --csv {output.csv}"
         " --latex {output.latex} > {log} 2>&1"
 
 
@@ -162,10 +162,10 @@ rule judge_claims:
         get_container("faiss")
     params:
         claims=get_claims(),
-        code=source.fingerprint("stages.verdicts"),
+        code=source.fingerprint("stages.judge_claims"),
         image=get_image("faiss"),
     shell:
-        "python -m stages.verdicts {params.claims} --markdown {output.markdown} --csv {output.csv} > {log} 2>&1"
+        "python -m stages.judge_claims {params.claims} --markdown {output.markdown} --csv {output.csv} > {log} 2>&1"
 
 
 rule results_page:

@@ -1,6 +1,6 @@
 """Judge what papers claim by the tables of what was measured.
 
-    python -m stages.verdicts --claim "Small temperatures matter" results/tables/temperature.csv 0 0.04 0.1 1.0 \\
+    python -m stages.judge_claims --claim "Small temperatures matter" results/tables/temperature.csv 0 0.04 0.1 1.0 \\
         --claim "Caching costs under a point" results/tables/caching.csv -1 Cached Live \\
         --markdown claims.md --csv claims.csv
 
@@ -19,7 +19,7 @@ from stages.tables import markdown
 from stages.tables.layout import MISSING, Entry, Table, signed
 
 if TYPE_CHECKING:
-    from stages.tables.verdicts import Claim, Comparison
+    from stages.tables.claims import Claim, Pair
 
 NOTES = (
     "Each cell: by how much the better row is above the other, in the unit of the table, and whether the claim holds. "
@@ -47,7 +47,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     judged = {}
     for words in arguments.claim:
         claim, table = _claim(words)
-        judged[claim] = list(claim.comparisons(read_points(table)))
+        judged[claim] = list(claim.pairs(read_points(table)))
         if not judged[claim]:
             raise UserError(f"{table}: has no column in which both {claim.better} and one of the others was measured")
     text = written_in_markdown(judged)
@@ -58,7 +58,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def _claim(words: Sequence[str]) -> "tuple[Claim, Path]":
     """A ``--claim``, and the table that it is about."""
-    from stages.tables.verdicts import Claim
+    from stages.tables.claims import Claim
 
     try:
         text, table, margin, better, *worse = words
@@ -69,27 +69,27 @@ def _claim(words: Sequence[str]) -> "tuple[Claim, Path]":
         ) from None
 
 
-def written_in_markdown(judged: "Mapping[Claim, Sequence[Comparison]]") -> str:
+def written_in_markdown(judged: "Mapping[Claim, Sequence[Pair]]") -> str:
     """How many comparisons each claim holds in, then the comparisons themselves."""
     blocks = ["## What is claimed, and whether it holds here", markdown.table(_overview(judged))]
-    for claim, comparisons in judged.items():
-        blocks += [f"### {markdown.escaped(claim.text)}", markdown.table(_table(claim, comparisons))]
+    for claim, pairs in judged.items():
+        blocks += [f"### {markdown.escaped(claim.text)}", markdown.table(_table(claim, pairs))]
     return "\n\n".join([*blocks, markdown.notes(NOTES)]) + "\n"
 
 
-def _overview(judged: "Mapping[Claim, Sequence[Comparison]]") -> Table:
-    from stages.tables.verdicts import VERDICTS
+def _overview(judged: "Mapping[Claim, Sequence[Pair]]") -> Table:
+    from stages.tables.claims import VERDICTS
 
     rows = []
-    for claim, comparisons in judged.items():
-        counts = Counter(comparison.verdict for comparison in comparisons)
+    for claim, pairs in judged.items():
+        counts = Counter(pair.verdict for pair in pairs)
         rows.append((claim.text, [Entry(str(counts[verdict] or "")) for verdict in VERDICTS]))
     return Table(corner="comparisons in which it", spans=[], columns=VERDICTS, parts=[rows])
 
 
-def _table(claim: "Claim", comparisons: "Sequence[Comparison]") -> Table:
+def _table(claim: "Claim", pairs: "Sequence[Pair]") -> Table:
     """A row for each row that is said to be worse, a column for each column and group of the table."""
-    found = {(c.worse.row, c.worse.group, c.worse.column): c for c in comparisons}
+    found = {(c.worse.row, c.worse.group, c.worse.column): c for c in pairs}
     groups = dict.fromkeys(group for _, group, _ in found)
     columns = dict.fromkeys(column for *_, column in found)
     entries = {row: [found.get((row, group, column)) for group in groups for column in columns] for row in claim.worse}
@@ -102,26 +102,26 @@ def _table(claim: "Claim", comparisons: "Sequence[Comparison]") -> Table:
     )
 
 
-def _entry(comparison: "Comparison") -> Entry:
+def _entry(pair: "Pair") -> Entry:
     """As in ``+3.1 holds (paper +4.6)``, bold if it holds."""
-    first = f"{signed(comparison.difference)} {comparison.verdict}"
-    beside = "" if comparison.reported is None else f" (paper {signed(comparison.reported)})"
-    return Entry(first + beside, strong=first if comparison.verdict == "holds" else "")
+    first = f"{signed(pair.difference)} {pair.verdict}"
+    beside = "" if pair.reported is None else f" (paper {signed(pair.reported)})"
+    return Entry(first + beside, strong=first if pair.verdict == "holds" else "")
 
 
-def _facts(judged: "Mapping[Claim, Sequence[Comparison]]") -> Iterator[dict[str, object]]:
-    for claim, comparisons in judged.items():
-        for comparison in comparisons:
+def _facts(judged: "Mapping[Claim, Sequence[Pair]]") -> Iterator[dict[str, object]]:
+    for claim, pairs in judged.items():
+        for pair in pairs:
             yield {
                 "claim": claim.text,
-                "group": comparison.better.group,
-                "column": comparison.better.column,
+                "group": pair.better.group,
+                "column": pair.better.column,
                 "better": claim.better,
-                "worse": comparison.worse.row,
+                "worse": pair.worse.row,
                 "margin": claim.margin,
-                "difference": round(comparison.difference, 6),
-                "reported": "" if comparison.reported is None else round(comparison.reported, 6),
-                "verdict": comparison.verdict,
+                "difference": round(pair.difference, 6),
+                "reported": "" if pair.reported is None else round(pair.reported, 6),
+                "verdict": pair.verdict,
             }
 
 

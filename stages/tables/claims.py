@@ -14,7 +14,7 @@ VERDICTS: tuple[Verdict, ...] = get_args(Verdict)
 
 
 @dataclasses.dataclass(frozen=True)
-class Comparison:
+class Pair:
     """Two measured cells of one column, of which ``better`` is claimed to be more than ``margin`` above ``worse``."""
 
     better: Point
@@ -76,10 +76,10 @@ class Claim:
             "above" if self.margin > 0 else "below"
         )
 
-    def comparisons(self, points: Sequence[Point]) -> Iterator[Comparison]:
+    def pairs(self, points: Sequence[Point]) -> Iterator[Pair]:
         """Of the cells of a table, those of the rows in question, in every column and group that has both."""
         measured = {(point.group, point.column, point.row): point for point in points if point.mean is not None}
         for row in self.worse:
             for (group, column, other), point in measured.items():
                 if other == row and (group, column, self.better) in measured:
-                    yield Comparison(measured[group, column, self.better], point, self.margin)
+                    yield Pair(measured[group, column, self.better], point, self.margin)

@@ -10,18 +10,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from stages import results_page, verdicts
-from stages.compare import CSV_COLUMNS
+from stages import judge_claims, results_page
 from stages.errors import UserError
+from stages.tables.claims import Pair, Verdict
 from stages.tables.layout import MINUS, MISSING
 from stages.tables.points import Point
-from stages.tables.verdicts import Comparison, Verdict
+from stages.write_table import CSV_COLUMNS
 
 SEEDS = "0 1 2"
 
 
 def write(path: Path, cells: list[dict[str, object]]) -> Path:
-    """A CSV as compare writes it, of one value in percent."""
+    """A CSV as write_table writes it, of one value in percent."""
     with path.open("w", newline="") as file:
         writer = csv.DictWriter(file, CSV_COLUMNS, restval="")
         writer.writeheader()
@@ -61,7 +61,7 @@ def cell(mean: float, std: float | None = 1.0, seeds: int = 3) -> Point:
     ],
 )
 def test_verdicts_are_those_of_a_table_of_t(better: Point, worse: Point, margin: float, verdict: Verdict) -> None:
-    assert Comparison(better, worse, margin).verdict == verdict
+    assert Pair(better, worse, margin).verdict == verdict
 
 
 numbers = st.lists(st.floats(0, 100).map(lambda number: round(number, 2)), min_size=2, max_size=5)
@@ -71,7 +71,7 @@ numbers = st.lists(st.floats(0, 100).map(lambda number: round(number, 2)), min_s
 def test_verdicts_are_those_of_the_samples_themselves(one: list[float], other: list[float], margin: float) -> None:
     """A claim holds where scipy's test of the single numbers says so; its opposite, then, never does."""
     better, worse = (cell(statistics.fmean(each), statistics.stdev(each), len(each)) for each in (one, other))
-    verdict = Comparison(better, worse, margin).verdict
+    verdict = Pair(better, worse, margin).verdict
     if better.std == worse.std == 0:
         return
     shifted = [number - margin for number in one]
@@ -85,7 +85,7 @@ def test_verdicts_are_those_of_the_samples_themselves(one: list[float], other: l
 def judged(tmp_path: Path, table: Path, *words: str) -> tuple[str, list[dict[str, str]]]:
     outputs = tmp_path / "claims.md", tmp_path / "claims.csv"
     claim = ["--claim", "Ours | theirs", str(table), *words]
-    verdicts.main([*claim, "--markdown", str(outputs[0]), "--csv", str(outputs[1])])
+    judge_claims.main([*claim, "--markdown", str(outputs[0]), "--csv", str(outputs[1])])
     with outputs[1].open(newline="") as file:
         return re.sub(" +", " ", outputs[0].read_text()), list(csv.DictReader(file))
 

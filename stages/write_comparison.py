@@ -1,6 +1,7 @@
 """Lay out the metrics of a teacher, its students and their references as in CompRess's Table 1.
 
-    python -m stages.tabulate --metrics results/metrics/*/*.json --markdown table.md --csv table.csv --latex table.tex
+    python -m stages.write_comparison --metrics results/metrics/*/*.json --markdown table.md --csv table.csv \\
+        --latex table.tex
 
 Reads metrics files and nothing else: an encoder's card in them says whether it is a teacher, a student or a reference.
 The Markdown and the LaTeX table show one value of each evaluation; the CSV holds them all, one in a line. Students

@@ -1,6 +1,6 @@
 """Lay out what was measured beside what a paper reports.
 
-    python -m stages.compare --rows Teacher Ours --columns Linear NN \\
+    python -m stages.write_table --rows Teacher Ours --columns Linear NN \\
         --cell "" Teacher Linear top1 results/metrics/teacher/digits-linear.json \\
         --cell "" Ours NN "" results/metrics/student--seed?/digits-knn.json \\
         --paper workflow/papers/compress.yaml --table table-1 --markdown table.md --csv table.csv --latex table.tex
@@ -19,7 +19,7 @@ from stages.tables.reported import Place
 from stages.tables.tidy import facts_of
 
 if TYPE_CHECKING:
-    from stages.tables.compared import Compared
+    from stages.tables.content import Content
 
 CSV_COLUMNS = (
     "group",
@@ -70,11 +70,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     from stages.artifacts.atomic import write_text
     from stages.artifacts.rows import write_rows
     from stages.tables import latex, markdown
-    from stages.tables.compared import Compared, check_units, notes_of, read_measured, tables_of
+    from stages.tables.content import Content, check_units, notes_of, read_measured, tables_of
     from stages.tables.reported import read_reported
 
     reported = read_reported(arguments.paper, arguments.table) if arguments.paper else None
-    compared = Compared(
+    content = Content(
         groups=tuple(arguments.groups),
         rows=tuple(arguments.rows),
         columns=tuple(arguments.columns),
@@ -83,13 +83,13 @@ def main(argv: Sequence[str] | None = None) -> None:
         reported=reported,
         comparable=arguments.comparable == "true",
     )
-    check_units(compared)
+    check_units(content)
     title = arguments.title or (reported.title if reported else "")
-    tables, notes = tables_of(compared), notes_of(compared, arguments.note)
+    tables, notes = tables_of(content), notes_of(content, arguments.note)
     heading = [f"## {markdown.escaped(title)}"] if title else []
     text = "\n\n".join([*heading, *map(markdown.table, tables), markdown.notes(notes)]) + "\n"
     write_text(arguments.markdown, text)
-    write_rows(arguments.csv, CSV_COLUMNS, tidy(compared))
+    write_rows(arguments.csv, CSV_COLUMNS, tidy(content))
     write_text(arguments.latex, latex.PREAMBLE + latex.floating(title, tables, notes))
     print(text, end="")
 
@@ -104,22 +104,22 @@ def _cell(words: Sequence[str]) -> tuple[Place, str, list[Path]]:
     return Place(group, row, column), value, [Path(path) for path in paths]
 
 
-def tidy(compared: "Compared") -> Iterator[dict[str, object]]:
+def tidy(content: "Content") -> Iterator[dict[str, object]]:
     """All cells by the CSV's columns, those that are only reported as well."""
-    places = [Place(group, row, column) for row in compared.all_rows for group, column in compared.places]
-    facts = ((place, dict(_facts(compared, place))) for place in places)
+    places = [Place(group, row, column) for row in content.all_rows for group, column in content.places]
+    facts = ((place, dict(_facts(content, place))) for place in places)
     return ({**place._asdict(), **known} for place, known in facts if known)
 
 
-def _facts(compared: "Compared", place: Place) -> Iterator[tuple[str, object]]:
+def _facts(content: "Content", place: Place) -> Iterator[tuple[str, object]]:
     """What is known of a cell, by the CSV's column."""
-    if measured := compared.measured.get(place):
+    if measured := content.measured.get(place):
         yield from facts_of(measured.cell, measured.value)
-    if number := compared.numbers.get(place):
+    if number := content.numbers.get(place):
         yield "reported", number.value
         if number.deviation is not None:
             yield "reported_deviation", number.deviation
-    difference = compared.difference(place)
+    difference = content.difference(place)
     if difference is not None:
         yield "difference", round(difference, 6)
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from stages import tabulate
+from stages import write_comparison
 from stages.artifacts.metrics import Metrics, write_metrics
 from stages.errors import UserError
 from stages.tables.comparison import read_comparisons
@@ -119,7 +119,7 @@ ONLINE = """\
 
 
 def test_students_whose_teachers_are_trained_along_stand_side_by_side(online: list[Path]) -> None:
-    text = tabulate.written_in_markdown(read_comparisons(online))
+    text = write_comparison.written_in_markdown(read_comparisons(online))
     assert text.startswith(ONLINE)
     assert "- Seeds: Teacher of on 0, 1; Teacher of on-7v 0, 1; on 0, 1; on-7v 0, 1; off 0.\n" in text
 
@@ -183,11 +183,11 @@ Bold: the best distillation method of the column.\par
 """  # noqa: E501
 
 
-def tabulated(folder: Path, metrics: list[Path]) -> dict[str, str]:
+def written_comparison(folder: Path, metrics: list[Path]) -> dict[str, str]:
     """The three tables, by the kind of file."""
     outputs = {kind: folder / f"tables/table.{kind}" for kind in ("markdown", "csv", "latex")}
     flags = [part for kind, path in outputs.items() for part in (f"--{kind}", str(path))]
-    tabulate.main(["--metrics", *map(str, metrics), *flags])
+    write_comparison.main(["--metrics", *map(str, metrics), *flags])
     return {kind: path.read_text() for kind, path in outputs.items()}
 
 
@@ -199,7 +199,7 @@ def cells(markdown: str, label: str) -> list[str]:
 
 
 def test_markdown_by_hand(tmp_path: Path, small: list[Path], capsys: pytest.CaptureFixture[str]) -> None:
-    written = tabulated(tmp_path, small)["markdown"]
+    written = written_comparison(tmp_path, small)["markdown"]
     assert written == MARKDOWN
     assert capsys.readouterr().out == written
 
@@ -212,7 +212,7 @@ def test_csv_by_hand(tmp_path: Path, write: Write) -> None:
         write("sup", "small", pretrained("supervised"), "cluster-alignment", 60.125, 3.25),
         write("alone", "alexnet", {"way": "fetch", "method": "moco-v2"}, "linear", 45.7),
     ]
-    assert tabulated(tmp_path, metrics)["csv"] == (
+    assert written_comparison(tmp_path, metrics)["csv"] == (
         "dataset,teacher,teacher_architecture,student_architecture,row,evaluation,value,unit,mean,std,seeds,repeats,"
         "n_train,n_val,protocol,encoders\n"
         "toy,big,resnet50,small,Teacher,linear,top1,percent,90.0,,0,1,100,20,40 epochs,big\n"
@@ -226,7 +226,7 @@ def test_csv_by_hand(tmp_path: Path, write: Write) -> None:
 def test_csv_loses_no_value(tmp_path: Path, write: Write) -> None:
     values = {"ca": 1.0, "ca_train": 2.0, "nmi": 3.0, "ari": 4.0, "clustering_accuracy": 5.0}
     student = write("a", "small", distilled("two"), "cluster-alignment", 0, values=values, deviations={})
-    rows = list(csv.DictReader(io.StringIO(tabulated(tmp_path, [student])["csv"])))
+    rows = list(csv.DictReader(io.StringIO(written_comparison(tmp_path, [student])["csv"])))
     assert {row["value"]: float(row["mean"]) for row in rows} == values
 
 
@@ -238,12 +238,14 @@ def test_latex_by_hand(tmp_path: Path, write: Write) -> None:
         write("big", "resnet50", pretrained("simclr"), "one_shot", 40, 2),
         write("by_itself", "alexnet", pretrained("byol"), "one_shot", 10),
     ]
-    assert tabulated(tmp_path, metrics)["latex"] == LATEX
+    assert written_comparison(tmp_path, metrics)["latex"] == LATEX
 
 
 def test_latex_is_well_formed(tmp_path: Path, small: list[Path], write: Write) -> None:
     """Environments and braces close, and each line of a tabular fills its columns."""
-    text = tabulated(tmp_path, [*small, write("d", "x_y", distilled("m", "no_metrics"), "one_shot", 1)])["latex"]
+    text = written_comparison(tmp_path, [*small, write("d", "x_y", distilled("m", "no_metrics"), "one_shot", 1)])[
+        "latex"
+    ]
     opened: list[str] = []
     for end, name in re.findall(r"\\(begin|end)\{(\w+)\}", text):
         if end == "begin":
@@ -270,7 +272,7 @@ def test_rows_follow_the_command_line(tmp_path: Path, write: Write) -> None:
     teacher = write("big", "large", pretrained("simclr"), "knn", 70)
     first_cells = r"^\| ([^|]*?) *\|"
     for order in (students, students[::-1]):
-        text = tabulated(tmp_path, [*order, raw, supervised, teacher])["markdown"]
+        text = written_comparison(tmp_path, [*order, raw, supervised, teacher])["markdown"]
         labels = re.findall(first_cells, text, re.MULTILINE)[2:]
         named = [path.stem.split("-")[2] for path in order]
         assert labels == ["Teacher", "Supervised", "Untrained (floor)", *named]
@@ -283,7 +285,7 @@ def test_groups_of_a_teacher_stay_together(tmp_path: Path, write: Write) -> None
         write("c", "small", distilled("m", "first"), "knn", 3),
         write("second", "huge", pretrained("simclr"), "knn", 4),
     ]
-    text = tabulated(tmp_path, metrics)["markdown"]
+    text = written_comparison(tmp_path, metrics)["markdown"]
     assert cells(text, "Teacher → student") == ["first → tiny", "first → small", "second (huge) → tiny"]
     assert cells(text, "m") == ["**1.0**", "**3.0**", "**2.0**"]
     assert cells(text, "Teacher") == ["–", "–", "4.0"]  # noqa: RUF001
@@ -292,7 +294,7 @@ def test_groups_of_a_teacher_stay_together(tmp_path: Path, write: Write) -> None
 def test_evaluations_come_in_the_papers_order(tmp_path: Path, write: Write) -> None:
     names = ["one_shot", "cluster-alignment", "knn", "linear"]
     metrics = [write("a", "tiny", distilled("m"), name, 10 * place) for place, name in enumerate(names)]
-    text = tabulated(tmp_path, metrics)["markdown"]
+    text = written_comparison(tmp_path, metrics)["markdown"]
     assert cells(text, "Evaluation") == ["Linear", "NN", "CA", "one_shot"]
     assert cells(text, "m") == ["**30.0**", "**20.0**", "**10.0**", "**0.0**"]
 
@@ -302,7 +304,7 @@ def test_a_student_can_be_a_teacher(tmp_path: Path, write: Write) -> None:
         write("middle", "medium", distilled("m", "big"), "knn", 60),
         write("last", "tiny", distilled("m", "middle"), "knn", 50),
     ]
-    text = tabulated(tmp_path, metrics)["markdown"]
+    text = written_comparison(tmp_path, metrics)["markdown"]
     assert cells(text, "Teacher → student") == ["big → medium", "middle (medium) → tiny"]
     assert cells(text, "Teacher") == ["–", "60.0"]  # noqa: RUF001
     assert cells(text, "m") == ["**60.0**", "**50.0**"]
@@ -311,7 +313,7 @@ def test_a_student_can_be_a_teacher(tmp_path: Path, write: Write) -> None:
 
 def test_a_supervised_encoder_can_be_the_teacher(tmp_path: Path, write: Write) -> None:
     teacher = write("big", "same", pretrained("supervised"), "knn", 60)
-    text = tabulated(tmp_path, [teacher, write("a", "same", distilled("m"), "knn", 50)])["markdown"]
+    text = written_comparison(tmp_path, [teacher, write("a", "same", distilled("m"), "knn", 50)])["markdown"]
     assert cells(text, "Teacher") == cells(text, "Supervised") == ["60.0"]
 
 
@@ -321,7 +323,7 @@ def test_references_are_never_bold(tmp_path: Path, write: Write) -> None:
         write("sup", "tiny", pretrained("supervised"), "knn", 50),
         write("raw", "tiny", pretrained("untrained"), "knn", 50),
     ]
-    text = tabulated(tmp_path, [*references, write("a", "tiny", distilled("m"), "knn", 50)])["markdown"]
+    text = written_comparison(tmp_path, [*references, write("a", "tiny", distilled("m"), "knn", 50)])["markdown"]
     assert cells(text, "m") == ["**50.0**"]
     for label in ("Teacher", "Supervised", "Untrained (floor)"):
         assert cells(text, label) == ["50.0"]
@@ -331,7 +333,7 @@ def test_seeds_that_differ_between_cells_are_told(tmp_path: Path, write: Write) 
     metrics = [write(f"a{seed}", "tiny", distilled("m", seed=seed), "knn", seed) for seed in (0, 1, 7)]
     metrics += [write(f"a{seed}", "tiny", distilled("m", seed=seed), "linear", seed) for seed in (0, 1)]
     metrics += [write(f"a{seed}", "tiny", distilled("m", seed=seed), "one_shot", seed) for seed in (0, 1)]
-    text = tabulated(tmp_path, metrics)["markdown"]
+    text = written_comparison(tmp_path, metrics)["markdown"]
     assert "- Seeds: m 0, 1 (but 0, 1, 7 in big → tiny NN).\n" in text
     # 0, 1 and 7: their mean is 8/3, their squared distances from it 64/9, 25/9 and 169/9, half the sum 43/3.
     assert cells(text, "m") == ["**0.5 ± 0.7**", "**2.7 ± 3.8**", "**0.5 ± 0.7**"]
@@ -342,7 +344,7 @@ def test_students_of_other_training_data_have_their_own_row(tmp_path: Path, writ
         write("a", "tiny", distilled("m"), "knn", 1),
         write("b", "tiny", distilled("m", dataset="more"), "knn", 2),
     ]
-    text = tabulated(tmp_path, metrics)["markdown"]
+    text = written_comparison(tmp_path, metrics)["markdown"]
     assert cells(text, "m (trained on toy)") == ["1.0"]
     assert cells(text, "m (trained on more)") == ["**2.0**"]
 
@@ -353,7 +355,7 @@ def test_each_dataset_has_its_table(tmp_path: Path, write: Write) -> None:
         write("a", "tiny", distilled("m"), "knn", 2, dataset="cars", n={"train": 7, "val": 3}),
         write("big", "huge", pretrained("simclr"), "knn", 3, dataset="cars", n={"train": 7, "val": 3}),
     ]
-    written = tabulated(tmp_path, metrics)
+    written = written_comparison(tmp_path, metrics)
     first, second = written["markdown"].split("### cars")
     assert first.startswith("### toy")
     assert (cells(first, "m"), cells(second, "m")) == (["**1.0**"], ["**2.0**"])
@@ -370,11 +372,11 @@ def test_encoders_outside_any_group_are_not_lost(tmp_path: Path, write: Write) -
         write("alone", "alexnet", pretrained("byol"), "knn", 40),
         write("sup", "vgg", pretrained("supervised"), "linear", 50),
     ]
-    text = tabulated(tmp_path, metrics)["markdown"]
+    text = written_comparison(tmp_path, metrics)["markdown"]
     assert cells(text, "Encoder") == ["Linear", "NN"]
     assert cells(text, "alone (alexnet)") == ["–", "40.0"]  # noqa: RUF001
     assert cells(text, "sup (vgg)") == ["50.0", "–"]  # noqa: RUF001
-    with_student = tabulated(tmp_path, [*metrics, write("a", "alexnet", distilled("m"), "knn", 1)])["markdown"]
+    with_student = written_comparison(tmp_path, [*metrics, write("a", "alexnet", distilled("m"), "knn", 1)])["markdown"]
     assert cells(with_student, "Other encoders") == ["Linear", "NN"]
     assert cells(with_student, "alone (alexnet)") == ["–", "40.0"]  # noqa: RUF001
 
@@ -384,7 +386,7 @@ def test_images_that_differ_between_evaluations_are_told_with_each(tmp_path: Pat
         write("a", "tiny", distilled("m"), "knn", 1),
         write("a", "tiny", distilled("m"), "linear", 2, n={"train": 10, "val": 20}),
     ]
-    text = tabulated(tmp_path, metrics)["markdown"]
+    text = written_comparison(tmp_path, metrics)["markdown"]
     assert "- Dataset: toy.\n" in text
     assert "- Linear: top1 in percent; 40 epochs; 10 train and 20 val images.\n" in text
     assert "- NN: top1 in percent; 1-NN, cosine; 100 train and 20 val images.\n" in text
@@ -399,7 +401,7 @@ def test_what_has_units_has_a_table_of_its_own(tmp_path: Path, write: Write) -> 
         write("a", "tiny", distilled("m"), "linear", 0, **cost),
         write("alone", "huge", pretrained("byol"), "linear", 0, **cost),
     ]
-    written = tabulated(tmp_path, metrics)
+    written = written_comparison(tmp_path, metrics)
     text = written["markdown"]
     assert cells(text, "Evaluation") == ["NN"]
     assert "Other encoders" not in text
@@ -419,7 +421,7 @@ def test_refuses_one_measurement_twice(tmp_path: Path, write: Write) -> None:
     metrics = [write("a", "tiny", distilled("m"), "knn", value) for value in (1, 2)]
     before = set(tmp_path.rglob("*"))
     flags = ("--markdown", tmp_path / "t.md", "--csv", tmp_path / "t.csv", "--latex", tmp_path / "t.tex")
-    done = program("tabulate", "--metrics", *metrics, *flags)
+    done = program("write_comparison", "--metrics", *metrics, *flags)
     assert_refused(done, *metrics, "knn of a on toy", folder=tmp_path, before=before)
 
 

@@ -29,7 +29,7 @@ class Measured:
 
 
 @dataclasses.dataclass(frozen=True)
-class Compared:
+class Content:
     """A table's cells; not ``comparable`` are numbers of other data or architectures than the paper's."""
 
     groups: tuple[str, ...]
@@ -107,111 +107,111 @@ def read_measured(cells: Iterable[tuple[Place, str, Sequence[Path]]]) -> dict[Pl
     return measured
 
 
-def check_units(compared: Compared) -> None:
+def check_units(content: Content) -> None:
     """Refuse what is measured in another unit than it is reported in."""
-    for place, measured in compared.measured.items():
+    for place, measured in content.measured.items():
         unit = _unit(measured)
-        if compared.reported and place in compared.numbers and compared.reported.unit != unit:
+        if content.reported and place in content.numbers and content.reported.unit != unit:
             raise UserError(
                 f"{measured.cell.results[0].path}: {measured.value} is in {unit or 'no unit'}, but the paper's number "
-                f"for {place.row}, {_place_name(place.group, place.column)} is in {compared.reported.unit}: compare "
+                f"for {place.row}, {_place_name(place.group, place.column)} is in {content.reported.unit}: compare "
                 "another value, or correct the `unit` in the paper's file"
             )
 
 
-def tables_of(compared: Compared) -> list[Table]:
+def tables_of(content: Content) -> list[Table]:
     """The groups side by side or, where they would be too wide, one below the other with what each has."""
-    if len(compared.groups) == 1 or len(compared.places) <= SIDE_BY_SIDE:
-        spans = [(group, len(compared.columns)) for group in compared.groups if group]
-        return [_table(compared, "", spans, compared.all_rows, compared.places)]
-    there = {*compared.measured, *compared.numbers}
+    if len(content.groups) == 1 or len(content.places) <= SIDE_BY_SIDE:
+        spans = [(group, len(content.columns)) for group in content.groups if group]
+        return [_table(content, "", spans, content.all_rows, content.places)]
+    there = {*content.measured, *content.numbers}
     tables = []
-    for group in compared.groups:
+    for group in content.groups:
         here = [place for place in there if place.group == group]
-        rows = [row for row in compared.all_rows if row in {place.row for place in here}]
-        places = [(group, column) for column in compared.columns if column in {place.column for place in here}]
-        tables.append(_table(compared, group, [], rows, places))
+        rows = [row for row in content.all_rows if row in {place.row for place in here}]
+        places = [(group, column) for column in content.columns if column in {place.column for place in here}]
+        tables.append(_table(content, group, [], rows, places))
     return tables
 
 
 def _table(
-    compared: Compared,
+    content: Content,
     corner: str,
     spans: Sequence[tuple[str, int]],
     rows: Sequence[str],
     places: Sequence[tuple[str, str]],
 ) -> Table:
-    references = [row for row in rows if row in compared.references]
-    others = [row for row in rows if row not in compared.references]
+    references = [row for row in rows if row in content.references]
+    others = [row for row in rows if row not in content.references]
     return Table(
         corner=corner,
         under="",
         spans=spans,
         columns=[column for _, column in places],
         parts=[
-            [(row, [_entry(compared, Place(group, row, column)) for group, column in places]) for row in part]
+            [(row, [_entry(content, Place(group, row, column)) for group, column in places]) for row in part]
             for part in (references, others)
             if part
         ],
     )
 
 
-def _entry(compared: Compared, place: Place) -> Entry:
+def _entry(content: Content, place: Place) -> Entry:
     """As in ``57.0 (56.4, +0.6)``, with the measured number bold if it is the best of its column."""
-    measured, number = compared.measured.get(place), compared.numbers.get(place)
+    measured, number = content.measured.get(place), content.numbers.get(place)
     if measured is None and number is None:
         return Entry(MISSING)
     first = NOT_RUN if measured is None else str(measured)
-    strong = first if measured and compared.is_best(place, measured) else ""
+    strong = first if measured and content.is_best(place, measured) else ""
     if number is None:
         return Entry(first, strong)
-    difference = compared.difference(place)
+    difference = content.difference(place)
     beside = str(number) if difference is None else f"{number}, {signed(difference)}"
     return Entry(f"{first} ({beside})", strong)
 
 
-def notes_of(compared: Compared, note: str) -> list[str]:
+def notes_of(content: Content, note: str) -> list[str]:
     """Where the numbers are from, how they were measured, and what the signs mean."""
-    entries = [entry for table in tables_of(compared) for entry in table.entries]
-    notes = [*_about_the_paper(compared), *_about_the_columns(compared), *seeds(_cells_by_row(compared))]
-    if any("±" in str(measured) for measured in compared.measured.values()):
+    entries = [entry for table in tables_of(content) for entry in table.entries]
+    notes = [*_about_the_paper(content), *_about_the_columns(content), *seeds(_cells_by_row(content))]
+    if any("±" in str(measured) for measured in content.measured.values()):
         notes.append(DEVIATION)
     if any(entry.strong for entry in entries):
-        apart = f", {', '.join(compared.references)} aside" if compared.references else ""
+        apart = f", {', '.join(content.references)} aside" if content.references else ""
         notes.append(f"Bold: the best measured of the column{apart}.")
     if any(entry.text == MISSING for entry in entries):
-        notes.append(f"{MISSING}: neither run nor reported." if compared.reported else f"{MISSING}: not run.")
+        notes.append(f"{MISSING}: neither run nor reported." if content.reported else f"{MISSING}: not run.")
     return [*notes, note] if note else notes
 
 
-def _about_the_paper(compared: Compared) -> Iterator[str]:
-    if not compared.reported:
+def _about_the_paper(content: Content) -> Iterator[str]:
+    if not content.reported:
         return
-    yield f"Reported: {compared.reported.source}."
-    if compared.comparable:
+    yield f"Reported: {content.reported.source}."
+    if content.comparable:
         yield f"Each cell: measured (reported, measured {MINUS} reported)."
-        if any(not compared.numbers[place].comparable for place in compared.measured if place in compared.numbers):
+        if any(not content.numbers[place].comparable for place in content.measured if place in content.numbers):
             yield "Without a difference: the paper's number was measured in another way, as its remark says."
     else:
         yield (
-            f"Each cell: measured (reported). Measured on {_listed(_datasets(compared))}: not comparable with the "
+            f"Each cell: measured (reported). Measured on {_listed(_datasets(content))}: not comparable with the "
             "reported numbers, which are of other data or architectures."
         )
-    left_out = _left_out(compared)
+    left_out = _left_out(content)
     if left_out:
         yield f"In the paper's table but not here: {', '.join(left_out)}."
 
 
-def _left_out(compared: Compared) -> list[str]:
+def _left_out(content: Content) -> list[str]:
     """The paper's groups that are not shown at all, and the columns missing from those that are."""
-    theirs = compared.reported.numbers if compared.reported else ()
-    groups = [place.group for place in theirs if place.group not in compared.groups]
-    columns = [place for place in theirs if place.group in compared.groups and place.column not in compared.columns]
+    theirs = content.reported.numbers if content.reported else ()
+    groups = [place.group for place in theirs if place.group not in content.groups]
+    columns = [place for place in theirs if place.group in content.groups and place.column not in content.columns]
     return list(dict.fromkeys([*groups, *(_place_name(place.group, place.column) for place in columns)]))
 
 
-def _datasets(compared: Compared) -> list[str]:
-    return list(dict.fromkeys(each.cell.results[0].metrics.dataset for each in compared.measured.values()))
+def _datasets(content: Content) -> list[str]:
+    return list(dict.fromkeys(each.cell.results[0].metrics.dataset for each in content.measured.values()))
 
 
 def _listed(names: Sequence[str]) -> str:
@@ -222,14 +222,14 @@ def _place_name(group: str, column: str) -> str:
     return f"{group} {column}".lstrip()
 
 
-def _about_the_columns(compared: Compared) -> Iterator[str]:
+def _about_the_columns(content: Content) -> Iterator[str]:
     """The images, and each column's value and protocol; where groups or rows differ in them, with their names."""
-    datasets = {_images(measured) for measured in compared.measured.values()}
+    datasets = {_images(measured) for measured in content.measured.values()}
     if len(datasets) == 1:
         yield f"Dataset: {min(datasets)}."
-    for column in compared.columns:
+    for column in content.columns:
         facts: dict[str, list[Place]] = {}
-        for place, measured in compared.measured.items():
+        for place, measured in content.measured.items():
             if place.column == column:
                 on = f" on {_images(measured)}" if len(datasets) > 1 else ""
                 facts.setdefault(f"{_what(measured)}{on}; {_protocol(measured)}", []).append(place)
@@ -237,7 +237,7 @@ def _about_the_columns(compared: Compared) -> Iterator[str]:
         for fact, places in facts.items():
             names = dict.fromkeys(place.group or place.row for place in places)
             where = f" ({', '.join(names)})" if len(facts) > 1 else ""
-            texts.append(fact + repeats([compared.measured[place].cell for place in places]) + where)
+            texts.append(fact + repeats([content.measured[place].cell for place in places]) + where)
         if texts:
             yield f"{column}: {'; '.join(texts)}."
 
@@ -260,8 +260,8 @@ def _protocol(measured: Measured) -> str:
     return measured.cell.results[0].metrics.protocol
 
 
-def _cells_by_row(compared: Compared) -> dict[str, list[tuple[str, Cell]]]:
+def _cells_by_row(content: Content) -> dict[str, list[tuple[str, Cell]]]:
     rows: dict[str, list[tuple[str, Cell]]] = {}
-    for place, measured in compared.measured.items():
+    for place, measured in content.measured.items():
         rows.setdefault(place.row, []).append((_place_name(place.group, place.column), measured.cell))
     return rows

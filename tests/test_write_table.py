@@ -13,7 +13,7 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from stages import compare, results_page
+from stages import results_page, write_table
 from stages.artifacts.metrics import Metrics, write_metrics
 from stages.errors import UserError
 from stages.tables.notes import images
@@ -140,11 +140,11 @@ def write(tmp_path: Path) -> Write:
     return write
 
 
-def compared(folder: Path, *arguments: object) -> dict[str, str]:
+def written_table(folder: Path, *arguments: object) -> dict[str, str]:
     """The three tables, by the kind of file."""
     outputs = {kind: folder / f"tables/table.{kind}" for kind in ("markdown", "csv", "latex")}
     flags = [part for kind, path in outputs.items() for part in (f"--{kind}", path)]
-    compare.main([*map(str, arguments), *map(str, flags)])
+    write_table.main([*map(str, arguments), *map(str, flags)])
     return {kind: path.read_text() for kind, path in outputs.items()}
 
 
@@ -153,7 +153,7 @@ def table(tmp_path: Path, write: Write, paper: Path) -> dict[str, str]:
     """The first table of the paper, with two seeds of a student, a row of our own, and one that was not run."""
     ours = [write(f"ours{seed}", "linear", {"top1": 60.0 + 2 * seed, "top5": 0}, seed=seed) for seed in (0, 1)]
     near = [write(f"ours{seed}", "knn", {"top1": 50.2 + seed}, seed=seed) for seed in (0, 1)]
-    return compared(
+    return written_table(
         tmp_path,
         *("--rows", "Teacher", "Ours", "Mine", "--columns", "Linear", "NN", "--references", "Teacher"),
         *("--cell", "", "Teacher", "Linear", "", write("big", "linear", {"top1": 70.0})),
@@ -187,7 +187,7 @@ def test_csv_by_hand(table: dict[str, str]) -> None:
 
 def test_wide_groups_are_one_below_the_other_with_what_each_has(tmp_path: Path, write: Write, paper: Path) -> None:
     few = {"top1@1%": 9.0, "top1@10%": 21.0}
-    written = compared(
+    written = written_table(
         tmp_path,
         *("--groups", "A", "B", "--rows", "Ŝ-v, T̂-v", "Only B", "Mine", "--columns", "1%", "10%", "100%"),
         *("--cell", "A", "Ŝ-v, T̂-v", "1%", "top1@1%", write("a", "linear", few)),
@@ -206,14 +206,16 @@ def test_wide_groups_are_one_below_the_other_with_what_each_has(tmp_path: Path, 
 
 def test_few_columns_of_groups_are_side_by_side(tmp_path: Path, write: Write) -> None:
     cells = [("--cell", group, "Ours", "NN", "", write("a", "knn", {"top1": 1.0})) for group in ("A", "B")]
-    text = compared(tmp_path, *sum(cells, ()), "--groups", "A", "B", "--rows", "Ours", "--columns", "NN")["markdown"]
+    text = written_table(tmp_path, *sum(cells, ()), "--groups", "A", "B", "--rows", "Ours", "--columns", "NN")[
+        "markdown"
+    ]
     assert squeezed(text).splitlines()[:4] == ["||A|B|", "|-|-|-|", "||NN|NN|", "|Ours|1.0|1.0|"]
 
 
 def test_rows_of_a_column_that_were_measured_in_two_ways_are_named(tmp_path: Path, write: Write) -> None:
     files = {"Ours": write("a", "knn", {"top1": 1.0}), "Mine": write("b", "linear", {"top1": 2.0})}
     cells = [("--cell", "", row, "Top-1", "", file) for row, file in files.items()]
-    text = compared(tmp_path, *sum(cells, ()), "--rows", *files, "--columns", "Top-1")["markdown"]
+    text = written_table(tmp_path, *sum(cells, ()), "--rows", *files, "--columns", "Top-1")["markdown"]
     one, other = (f"top1 in percent; the protocol of {name}" for name in ("knn", "linear"))
     assert f"- Top-1: {one} (Ours); {other} (Mine).\n" in text
     assert "not run" not in text, "as all is there"
@@ -221,14 +223,14 @@ def test_rows_of_a_column_that_were_measured_in_two_ways_are_named(tmp_path: Pat
 
 def test_without_a_paper_nothing_is_reported(tmp_path: Path, write: Write) -> None:
     cell = ("--cell", "", "Ours", "NN", "", write("a", "knn", {"top1": 1.0}))
-    text = compared(tmp_path, *cell, "--rows", "Ours", "--columns", "NN", "CA")["markdown"]
+    text = written_table(tmp_path, *cell, "--rows", "Ours", "--columns", "NN", "CA")["markdown"]
     assert "|Ours|1.0|–|" in squeezed(text)  # noqa: RUF001
     assert "- –: not run.\n" in text  # noqa: RUF001
     assert "eported" not in text
 
 
 def test_other_data_is_not_subtracted(tmp_path: Path, write: Write, paper: Path) -> None:
-    written = compared(
+    written = written_table(
         tmp_path,
         *("--cell", "", "Ours", "NN", "", write("a", "knn", {"top1": 1.0}, dataset="digits")),
         *("--rows", "Ours", "--columns", "NN", "--paper", paper, "--comparable", "false"),
@@ -243,7 +245,7 @@ def test_what_was_measured_in_another_way_is_not_subtracted(tmp_path: Path, writ
     numbers = {"Supervised": {"NN": {"value": 50.0, "note": "its own", "comparable": False}}, "Ours": {"NN": 40.0}}
     paper.write_text(yaml.safe_dump({"tables": {"table-1": {"numbers": numbers}}}, sort_keys=False))
     cells = [("--cell", "", row, "NN", "", write(row, "knn", {"top1": 45.0})) for row in ("Supervised", "Ours")]
-    text = compared(tmp_path, *sum(cells, ()), "--rows", "Supervised", "Ours", "--columns", "NN", "--paper", paper)
+    text = written_table(tmp_path, *sum(cells, ()), "--rows", "Supervised", "Ours", "--columns", "NN", "--paper", paper)
     assert "|45.0 (50.0 [its own])|" in squeezed(text["markdown"]).replace("**", "")
     assert "|45.0 (40.0, +5.0)|" in squeezed(text["markdown"]).replace("**", "")
     assert "- Without a difference: " in text["markdown"]
@@ -254,13 +256,13 @@ def test_a_value_that_an_encoder_does_not_have_leaves_its_place_empty(tmp_path: 
     teacher, student = write("big", "cost", {"flops": 4.1}), write("small", "cost", {"flops": 1.8, "ratio": 2.3})
     cells = [("--cell", "", row, "Ratio", "ratio", file) for row, file in (("Big", teacher), ("Small", student))]
     shape = ("--rows", "Big", "Small", "--columns", "Ratio")
-    text = squeezed(compared(tmp_path, *cells[0], *cells[1], *shape)["markdown"])
+    text = squeezed(written_table(tmp_path, *cells[0], *cells[1], *shape)["markdown"])
     assert "|Big|–|" in text  # noqa: RUF001
     assert "|Small|2.3|" in text
     with pytest.raises(UserError, match=r"big-cost.*: has no value 'ratio' for the column Ratio; it has flops"):
-        compared(tmp_path, *cells[0], *shape)
+        written_table(tmp_path, *cells[0], *shape)
     with pytest.raises(UserError, match=r"big-cost.*: has no value 'ratio'"):
-        compared(tmp_path, *cells[1], teacher, *shape)
+        written_table(tmp_path, *cells[1], teacher, *shape)
 
 
 @pytest.mark.parametrize(("reported", "measured"), [("G", None), (None, "G"), ("M", "G")])
@@ -274,12 +276,12 @@ def test_refuses_to_compare_other_units(
     arguments = ("--cell", "", "Ours", "Cost", "", path, "--rows", "Ours", "--columns", "Cost", "--paper", paper)
     expected = rf"{path.name}: flops is in {measured or 'percent'}, .*Ours, Cost is in {reported or 'percent'}: "
     with pytest.raises(UserError, match=expected):
-        compared(tmp_path, *arguments)
+        written_table(tmp_path, *arguments)
     assert not (tmp_path / "tables").exists()
 
 
 def test_units_and_findings_are_shown(tmp_path: Path, write: Write) -> None:
-    written = compared(
+    written = written_table(
         tmp_path,
         *("--cell", "", "Ours", "Size", "", write("a", "cost", {"parameters": 11.17}, units={"parameters": "M"})),
         *("--cell", "", "More", "Size", "", write("b", "cost", {"parameters": 25.6}, units={"parameters": "M"})),
@@ -300,7 +302,7 @@ def test_numbers_are_numpys(tmp_path: Path, write: Write, values: list[float], r
     paper.write_text(yaml.safe_dump({"tables": {"table-1": {"numbers": {"Ours": {"NN": reported}}}}}))
     paths = [write(f"a{seed}", "knn", {"top1": value}, seed=seed) for seed, value in enumerate(values)]
     cell = ("--cell", "", "Ours", "NN", "", *paths)
-    text = compared(tmp_path, *cell, "--rows", "Ours", "--columns", "NN", "--paper", paper)["csv"]
+    text = written_table(tmp_path, *cell, "--rows", "Ours", "--columns", "NN", "--paper", paper)["csv"]
     (row,) = csv.DictReader(io.StringIO(text))
     assert float(row["mean"]) == pytest.approx(np.mean(values), abs=1e-6)
     assert float(row["std"]) == pytest.approx(np.std(values, ddof=1), abs=1e-6)
@@ -355,13 +357,13 @@ def test_refuses_a_value_that_was_not_measured(tmp_path: Path, write: Write) -> 
     before = set(tmp_path.rglob("*"))
     outputs = ("--markdown", tmp_path / "t.md", "--csv", tmp_path / "t.csv", "--latex", tmp_path / "t.tex")
     cell = ("--cell", "", "Ours", "NN", "top5", path, "--rows", "Ours", "--columns", "NN")
-    done = program("compare", *cell, *outputs)
+    done = program("write_table", *cell, *outputs)
     assert_refused(done, path, "'top5'", "column NN", "top1", folder=tmp_path, before=before)
 
 
 def test_refuses_a_cell_without_a_file(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="--cell"):
-        compared(tmp_path, "--cell", "", "Ours", "NN", "", "--rows", "Ours", "--columns", "NN")
+        written_table(tmp_path, "--cell", "", "Ours", "NN", "", "--rows", "Ours", "--columns", "NN")
 
 
 @pytest.mark.parametrize(
