@@ -9,9 +9,9 @@
 In every epoch the encoder sees a new augmented view of each train image, as in the papers, which takes its weights and
 the images; with --views cached, the classifiers learn from the cached embeddings of the plain ones, in minutes. val is
 always the cache. All presets and learning rates learn from the same batches; each share of labels, and each run, has
-batches of its own. The last epoch's accuracy is reported, and the best epoch's beside it: CompRess's and SwAV's code
-prints the best, chosen on val. Killed or asked to terminate, it goes on from its last checkpoint when started again
-with the same arguments.
+batches of its own. The last epoch's accuracy is reported, and the best epoch's beside it, which SwAV's code prints and
+CompRess's saves: it is chosen on val. Killed or asked to terminate, it goes on from its last checkpoint when started
+again with the same arguments.
 """
 
 import argparse

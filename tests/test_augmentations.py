@@ -32,7 +32,7 @@ def images() -> Tensor:
     return torch.nn.functional.pad(blobs.clamp(0, 1), (8, 8, 8, 8))
 
 
-@pytest.mark.parametrize("name", ["affine-elastic", "crop-flip"])
+@pytest.mark.parametrize("name", ["affine-elastic", "crop-flip", "squash-flip"])
 def test_crops_and_batches_keep_shape_and_range(name: str) -> None:
     augmentation = augmentations.named(name, 24)
     image = torch.randint(0, 256, (3, 40, 30), dtype=torch.uint8)

@@ -426,6 +426,20 @@ def test_the_centre_view_is_torchvisions_resize_and_centre_crop(size: int, width
     assert np.abs(difference).max() <= 2
 
 
+@pytest.mark.parametrize(("width", "height"), [(500, 375), (375, 500), (20, 31)])
+def test_a_squashed_view_is_the_whole_image_as_pil_resizes_it(width: int, height: int) -> None:
+    image = picture(1, width, height)
+    squash = augmentations.named("squash-flip", 32)
+    whole = squash.center(torch.from_numpy(np.array(image)).permute(2, 0, 1))
+    reference = np.asarray(image.resize((32, 32), Image.Resampling.BILINEAR), dtype=int)
+    assert np.abs(whole.permute(1, 2, 0).numpy().astype(int) - reference).max() <= 2
+    torch.manual_seed(0)
+    seen = [squash.sample(torch.from_numpy(np.array(image)).permute(2, 0, 1)) for _ in range(40)]
+    flipped = [torch.equal(view, whole.flip(2)) for view in seen]
+    assert all(torch.equal(view, whole) or turned for view, turned in zip(seen, flipped, strict=True))
+    assert 10 < sum(flipped) < 30
+
+
 def test_the_resized_side_is_256_for_224() -> None:
     tensor = torch.arange(256, dtype=torch.uint8).expand(3, 256, 256)
     found = augmentations.named("crop-flip", 224).center(tensor)

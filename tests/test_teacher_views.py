@@ -182,7 +182,9 @@ def test_an_augmentation_is_repeatable_if_it_draws_image_by_image_alone(name: st
     if alone:
         augmentations.require_repeatable(name)
         return
-    with pytest.raises(UserError, match=f"^{name} draws on whole batches, so no view .* expected crop-flip$"):
+    with pytest.raises(
+        UserError, match=f"^{name} draws on whole batches, so no view .* expected crop-flip, squash-flip$"
+    ):
         augmentations.require_repeatable(name)
 
 

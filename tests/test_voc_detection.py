@@ -229,6 +229,18 @@ def test_all_layers_are_trained_and_batch_norms_keep_their_statistics(architectu
     assert objective.detector.backbone.training
 
 
+@pytest.mark.parametrize(("overlap", "kept"), [(0.25, 2), (0.35, 1)])
+def test_of_two_detections_of_an_object_the_surer_one_stays(overlap: float, kept: int) -> None:
+    heads = detection().detector.roi_heads
+    aside = 40 * (1 - overlap) / (1 + overlap)
+    places = torch.tensor([[0, 0, 40, 40], [aside, 0, 40 + aside, 40]])
+    logits = torch.full((2, 5), -9.0)
+    logits[:, 3] = torch.tensor([9.0, 8.0])
+    boxes, _, labels = heads.postprocess_detections(logits, torch.zeros(2, 4 * 5), [places], [(64, 100)])
+    assert labels[0].tolist() == [3] * kept
+    torch.testing.assert_close(boxes[0], places[:kept])
+
+
 def test_alexnets_own_layers_classify_the_regions() -> None:
     objective = detection("alexnet")
     backbone = objective.detector.backbone.backbone

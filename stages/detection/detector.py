@@ -26,6 +26,9 @@ HIDDEN = 1024
 REGIONS = 128
 """Of an image, that are trained on in a step, a quarter of them objects: Faster R-CNN's number on VOC."""
 
+OVERLAP = 0.3
+"""Of a detection with a surer one of its class, beyond which it is dropped: Fast and Faster R-CNN's (TEST.NMS)."""
+
 
 class Detection(Objective):
     """The detector's four losses, summed: of regions proposed and classified, each by class and by place.
@@ -105,6 +108,7 @@ def detector(encoder: Encoder, classes: int, min_size: int, max_size: int, ancho
         box_head=head,
         box_predictor=FastRCNNPredictor(hidden, classes + 1),
         box_batch_size_per_image=REGIONS,
+        box_nms_thresh=OVERLAP,
     )
 
 
