@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import timm
 import yaml
 from experiment import commands, encoders, source, tables
+from experiment.architectures import require_architecture, timm_models
 from experiment.config import ConfigError, Experiment
 from experiment.configfile import check_file
 
@@ -540,6 +542,12 @@ REFUSALS = {
     "an unknown pretraining method": ("encoders/teacher/pretrain", "simclrr", ["did you mean 'simclr'"]),
     "an unknown distillation method": ("students/0/methods", ["compress-3q"], ["did you mean 'compress-"]),
     "an unknown architecture": ("encoders/teacher/architecture", "resnot18", ["did you mean 'resnet'"]),
+    "a timm that names no model": ("encoders/teacher/architecture", "timm", ["unknown architecture 'timm'; known are"]),
+    "a model that timm does not have": (
+        "students/0/architectures",
+        ["timm/resnest18"],
+        ["students[0].architectures: unknown architecture 'timm/resnest18'; did you mean 'timm/resnet18'?"],
+    ),
     "an unknown depth": ("encoders/teacher/architecture", "resnet19", ["encoders.teacher.architecture", "'resnet18'"]),
     "a width of no channels": (
         "encoders/teacher/architecture",
@@ -921,5 +929,9 @@ def test_a_family_that_no_name_leads_to_is_not_suggested(tmp_path: Path, monkeyp
     digits = Experiment(CONFIG).datasets["digits"]
     monkeypatch.setattr(source, "ROOT", tmp_path)
     with pytest.raises(ConfigError) as error:
-        encoders.require_architecture("encoders.own.architecture", "my_net", digits)
+        require_architecture("encoders.own.architecture", "my_net", digits)
     assert "did you mean 'resnet'? known are resnet, each with its variant" in str(error.value)
+
+
+def test_timms_models_are_those_that_it_lists() -> None:
+    assert timm_models() == {*timm.list_models()}

@@ -1,13 +1,13 @@
 """The config's encoders: public checkpoints, those trained here without a teacher, and what students of them are."""
 
 import json
-import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from experiment import source
+from experiment.architectures import require_architecture
 from experiment.datasets import Dataset, require_augmentation, require_labels
 from experiment.errors import ConfigError, require, unknown
 from experiment.options import options_of
@@ -182,22 +182,3 @@ def _published(where: str, checkpoint: str, published: Mapping[str, float]) -> t
         f"{where}: {checkpoint} has no published accuracy of nearest neighbours to compare with; expected one of "
         f"{', '.join(names)} in its table of {CATALOGUE.name}, found {', '.join(published) or 'none'}; take the key out"
     )
-
-
-def require_architecture(where: str, name: str, dataset: Dataset) -> None:
-    """Refuse an architecture that there is not, or that cannot see the dataset's images."""
-    # A name ends its family at the first sign, so one with a dash could never be asked for.
-    families = [family for family in source.plugins("stages.architectures") if family.isalpha()]
-    if source.architecture_family(name) not in families:
-        raise ConfigError(f"{where}: {unknown('architecture', name, families)}, each with its variant, as in resnet18")
-    module = source.plugin_module("stages.architectures", source.architecture_family(name))
-    names, pattern = source.literal(module, "NAMES", ()), source.literal(module, "PATTERN", "")
-    # A family that does not say which names it takes is left to tell its encoder's job.
-    if names and name not in names and not re.fullmatch(pattern, name):
-        raise ConfigError(f"{where}: {unknown('architecture', name, names)}")
-    smallest = source.literal(module, "SMALLEST", 1)
-    if dataset.size < smallest:
-        raise ConfigError(
-            f"{where}: {name} cannot see images of {dataset.size} pixels, the size of {dataset.name}; expected a size "
-            f"of at least {smallest}"
-        )

@@ -6,8 +6,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from experiment import source
+from experiment.architectures import require_architecture
 from experiment.datasets import Dataset
-from experiment.encoders import Encoder, OnlineTeacher, Student, augmentation_of, require_architecture
+from experiment.encoders import Encoder, OnlineTeacher, Student, augmentation_of
 from experiment.errors import ConfigError, require
 from experiment.heads import require_heads
 from experiment.options import given_options, options_of
