@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from stages.artifacts.scratch import scratch
 from stages.command_line import add_options, parser_of, read_options, run
-from stages.errors import UserError, at_least, require_split
+from stages.errors import UserError, at_least, require_split, seeds
 
 if TYPE_CHECKING:
     import numpy as np
@@ -34,6 +34,7 @@ class Options:
 
     def __post_init__(self) -> None:
         at_least(1, clusters=self.clusters, runs=self.runs, iterations=self.iterations)
+        seeds(seed=self.seed)
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -4,6 +4,7 @@ import argparse
 import dataclasses
 import errno
 import logging
+import math
 import os
 import signal
 import sys
@@ -113,9 +114,16 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--workers", type=int, default=0, help="processes that read images ahead (default: 0, none)")
     parser.add_argument("--checkpoints", type=Path, required=True, help="folder for the state of an unfinished run")
     parser.add_argument(
-        "--checkpoint-seconds", type=float, default=300, help="time between saved states (default: 300)"
+        "--checkpoint-seconds", type=_seconds, default=300, help="time between saved states (default: 300)"
     )
     parser.add_argument("--checkpoint-key", default="", help="go on only from a state saved under the same key")
+
+
+def _seconds(text: str) -> float:
+    value = float(text)
+    if not 0 <= value < math.inf:
+        raise argparse.ArgumentTypeError(f"{text}; expected a number, 0 or above")
+    return value
 
 
 def read_options(options: Callable[..., T], arguments: argparse.Namespace) -> T:

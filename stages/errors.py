@@ -18,6 +18,17 @@ def at_least(minimum: int, **values: int) -> None:
             raise UserError(f"--{name.replace('_', '-')} is {value}; expected at least {minimum}")
 
 
+LARGEST_SEED = 2_000_000_000
+"""So that it and those counted up from it fit a C int, which faiss's is."""
+
+
+def seeds(**values: int) -> None:
+    """Raise the error for the first of the options ``values`` that is no seed."""
+    for name, value in values.items():
+        if not 0 <= value <= LARGEST_SEED:
+            raise UserError(f"--{name.replace('_', '-')} is {value}; expected 0 to {LARGEST_SEED}")
+
+
 def filled(**values: Sequence[Any]) -> None:
     """Raise the error for the first of the options ``values`` that has no entry."""
     for name, entries in values.items():
@@ -26,9 +37,9 @@ def filled(**values: Sequence[Any]) -> None:
 
 
 def above_zero(**values: float) -> None:
-    """Raise the error for the first of the options ``values`` that is not above zero."""
+    """Raise the error for the first of the options ``values`` that is no number above zero, or infinite."""
     for name, value in values.items():
-        if not value > 0:
+        if not 0 < value < math.inf:
             raise UserError(f"--{name.replace('_', '-')} is {value:g}; expected a number above 0")
 
 

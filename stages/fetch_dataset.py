@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Annotated
 
 from stages.command_line import add_options, add_plugin, parser_of, read_options, run
-from stages.errors import UserError, at_least
+from stages.errors import UserError, at_least, seeds
 
 logger = logging.getLogger("stages")
 
@@ -37,7 +37,8 @@ class Options:
             if not 0 < getattr(self, name) <= 1:
                 flag = f"--{name.replace('_', '-')}"
                 raise UserError(f"{flag} is {getattr(self, name):g}; expected a number above 0 and up to 1")
-        at_least(0, fraction_seed=self.fraction_seed, skip_corrupt=self.skip_corrupt, short_side=self.short_side)
+        at_least(0, skip_corrupt=self.skip_corrupt, short_side=self.short_side)
+        seeds(fraction_seed=self.fraction_seed)
 
 
 def main(argv: Sequence[str] | None = None) -> None:

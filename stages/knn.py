@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from stages.command_line import add_evaluation_arguments, add_options, parser_of, read_options, run
-from stages.errors import UserError, above_zero, at_least, percentages
+from stages.errors import UserError, above_zero, at_least, percentages, seeds
 
 if TYPE_CHECKING:
     import numpy as np
@@ -44,7 +44,8 @@ class Options:
 
     def __post_init__(self) -> None:
         at_least(1, k=self.k, draws=self.draws)
-        at_least(0, shots=self.shots, seed=self.seed)
+        at_least(0, shots=self.shots)
+        seeds(seed=self.seed)
         above_zero(temperature=self.temperature)
         percentages(self.labels)
 

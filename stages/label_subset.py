@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from stages.command_line import add_options, parser_of, read_options, run
-from stages.errors import UserError, at_least, require_split
+from stages.errors import UserError, require_split, seeds
 
 if TYPE_CHECKING:
     import numpy as np
@@ -27,7 +27,7 @@ class Options:
     seed: Annotated[int, "of the draw"] = 0
 
     def __post_init__(self) -> None:
-        at_least(0, seed=self.seed)
+        seeds(seed=self.seed)
         if not 1 <= self.percent <= 100:
             raise UserError(f"--percent is {self.percent}; expected 1 to 100")
 

@@ -26,7 +26,7 @@ from stages.command_line import (
     read_options,
     run,
 )
-from stages.errors import at_least
+from stages.errors import at_least, seeds
 from stages.training.recipe import Gamma, Milestones, Recipe
 
 if TYPE_CHECKING:
@@ -52,6 +52,7 @@ class Options(Recipe):
     def __post_init__(self) -> None:
         super().__post_init__()
         at_least(1, epochs=self.epochs)
+        seeds(seed=self.seed)
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -34,7 +34,7 @@ from stages.command_line import (
     read_options,
     run,
 )
-from stages.errors import UserError, above_zero, at_least, different, filled, percentages
+from stages.errors import UserError, above_zero, at_least, different, filled, percentages, seeds
 
 if TYPE_CHECKING:
     import torch
@@ -62,7 +62,8 @@ class Options:
     runs: Annotated[int, "each from its own seed"] = 1
 
     def __post_init__(self) -> None:
-        at_least(0, epochs=self.epochs, seed=self.seed)
+        at_least(0, epochs=self.epochs)
+        seeds(seed=self.seed)
         at_least(1, runs=self.runs)
         filled(presets=self.presets, labels=self.labels)
         percentages(*self.labels)

@@ -22,7 +22,7 @@ from stages.command_line import (
     read_options,
     run,
 )
-from stages.errors import UserError, at_least, filled
+from stages.errors import UserError, at_least, filled, seeds
 from stages.training.recipe import BatchSize, Epochs, Gamma, Milestones, Recipe, WeightDecay
 
 if TYPE_CHECKING:
@@ -50,6 +50,7 @@ class Options(Recipe):
         super().__post_init__()
         at_least(32, min_size=self.min_size, max_size=self.max_size)
         filled(anchors=self.anchors)
+        seeds(seed=self.seed)
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -3,6 +3,7 @@
 import contextlib
 import copy
 import json
+import math
 import re
 import shlex
 from pathlib import Path
@@ -347,7 +348,9 @@ CLAIM_REFUSALS = {
     "an unknown table": ("table", "min", "claims[0].table: unknown table 'min', did you mean 'mine'"),
     "an unknown better row": ("better", "Our", "claims[0].better: unknown row 'Our', did you mean 'Ours'"),
     "an unknown worse row": ("worse", ["Ours", "0.6"], "claims[0].worse: unknown row '0.6', did you mean '0.5'"),
-    "a margin in words": ("margin", "small", "claims[0].margin: 'small' is not of type 'number' (by more than how"),
+    "a margin in words": ("margin", "small", "claims[0].margin: expected a number, got 'small' (by more than how"),
+    "a margin that is no number": ("margin", math.nan, "claims[0].margin is nan; expected a number"),
+    "a row above itself": ("worse", ["Teacher", "Ours"], "claims[0].worse: Ours cannot be better than itself"),
     "an unknown key": ("note", "x", "claims[0]: unknown key 'note'"),
 }
 
@@ -501,7 +504,26 @@ REFUSALS = {
     "a number that YAML reads as text": (
         "encoders/teacher/learning_rate",
         yaml.safe_load("1e-4"),
-        ["encoders.teacher.learning_rate: expected a number, got '1e-4', which YAML reads as text: write 1.0e-04"],
+        ["encoders.teacher.learning_rate: expected a number, got '1e-4', where 1e-4 is text to YAML: write 1.0e-04"],
+    ),
+    "a whole number with an exponent": ("encoders/teacher/epochs", "1e2", ["where 1e2 is text to YAML: write 100 ("]),
+    "a number in quotes": ("datasets/digits/train_fraction", "0.4", ["0.4 is text to YAML: take its quotes away"]),
+    "a list with a number in quotes": ("encoders/teacher/milestones", [3, "5"], ["5 is text to YAML: take its quotes"]),
+    "a word that YAML reads as false": (
+        "students/0/teachers",
+        [False],
+        ["students[0].teachers[0]: expected text, got False, as YAML reads yes, no, on and off: put the word in"],
+    ),
+    "a list without entries": ("students/0/methods", [], ["students[0].methods: is empty; expected at least one"]),
+    "a seed beyond a C int": ("evaluations/cluster-alignment", {"seed": 10**11}, ["expected 0 to 2000000000"]),
+    "a seed beyond all": ("encoders/teacher/seed", 10**22, ["encoders.teacher.seed", "maximum of 2000000000"]),
+    "a milestone before the first epoch": ("encoders/teacher/milestones", [0], ["milestones is 0; expected at least"]),
+    "a milestone twice": ("encoders/teacher/milestones", [3, 3], ["milestones has an entry twice: 3 3"]),
+    "a temperature without end": ("evaluations/knn", {"temperature": math.inf}, ["temperature is inf; expected a"]),
+    "a short side below the size": (
+        "datasets/digits/short_side",
+        16,
+        ["datasets.digits.short_side is 16, so images of 32 pixels, its size, would be enlarged ones; expected 0, or"],
     ),
     "a training of less than no epochs": (
         "encoders/teacher/epochs",
@@ -604,14 +626,14 @@ REFUSALS = {
     "an encoder's name with a backslash": (
         "encoders/a\\b",
         {"pretrain": "simclr", "architecture": "resnet18", "dataset": "digits"},
-        ["encoders: 'a\\\\b' does not match", "(letters, digits, underscores and single dashes)"],
+        ["encoders: 'a\\\\b' is no name", "(letters, digits, underscores and single dashes)"],
     ),
     "a dataset's name with a dash": (
         "datasets/my-photos",
         CONFIG["datasets"]["digits"],
-        ["datasets: 'my-photos' does not match", "(letters, digits and underscores)"],
+        ["datasets: 'my-photos' is no name", "(letters, digits and underscores)"],
     ),
-    "a text for a list": ("students/0/methods", "compress-1q", ["students[0].methods", "not of type 'array'"]),
+    "a text for a list": ("students/0/methods", "compress-1q", ["students[0].methods: expected a list, got 'comp"]),
 }
 
 
@@ -843,7 +865,7 @@ def test_a_wrong_config_is_refused_in_one_line(case: str) -> None:
 @pytest.mark.parametrize("text", ["1e-4", "1e3", "2.5e10", "-3E-2", ".5e3"])
 def test_a_number_that_yaml_reads_as_text_is_shown_as_it_is_to_be_written(text: str) -> None:
     value = yaml.safe_load(text)
-    with pytest.raises(ConfigError, match="which YAML reads as text: write ") as refusal:
+    with pytest.raises(ConfigError, match="is text to YAML: write ") as refusal:
         Experiment(edited("encoders/teacher/learning_rate", value))
     (written,) = re.findall(r"write (\S+)", str(refusal.value))
     assert yaml.safe_load(written) == float(text)
@@ -875,6 +897,7 @@ def test_a_key_that_stands_twice_is_refused(text: str, message: str, tmp_path: P
         ),
         (b"about: \xff\n", ": cannot be read as YAML: 'utf-8' codec can't decode"),
         (None, ": cannot be read as YAML: [Errno 2] No such file"),
+        (b"methods:\n  a: &a\n    b: *a\n", ", line 2: an anchor stands for what it is in itself"),
     ],
 )
 def test_a_file_that_is_no_yaml_is_told_with_the_line(text: bytes | None, message: str, tmp_path: Path) -> None:
@@ -931,6 +954,24 @@ def test_a_family_that_no_name_leads_to_is_not_suggested(tmp_path: Path, monkeyp
     with pytest.raises(ConfigError) as error:
         require_architecture("encoders.own.architecture", "my_net", digits)
     assert "did you mean 'resnet'? known are resnet, each with its variant" in str(error.value)
+
+
+def test_no_clusters_of_the_teacher_are_refused() -> None:
+    config = edited("methods", {"cluster-classification": {"clusters": 0}})
+    config["students"] = [{**config["students"][0], "methods": ["cluster-classification"], "options": {}}]
+    with pytest.raises(ConfigError, match=r"students\[0\]: cluster-classification: clusters is 0; expected at least 1"):
+        Experiment(config)
+
+
+def test_names_that_no_file_could_have_are_refused() -> None:
+    longest = "x" * 200
+    config = {**CONFIG, "encoders": {**CONFIG["encoders"], longest: CONFIG["encoders"]["teacher"]}}
+    Experiment(config)
+    config["encoders"][f"{longest}{longest}"] = config["encoders"].pop(longest)
+    with pytest.raises(
+        ConfigError, match=f"encoders: {longest}{longest} on digits by .* letters; expected 230 at most"
+    ):
+        Experiment(config)
 
 
 def test_timms_models_are_those_that_it_lists() -> None:

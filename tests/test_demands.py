@@ -60,9 +60,22 @@ def test_more_clusters_or_neighbours_than_images_are_refused(
     assert refused(config(digits, {evaluation: {name: too_many}})) == expected
 
 
+def test_more_neighbours_than_other_val_images_are_refused() -> None:
+    demands.check(Experiment(config({"source": "digits"}, {"retrieval": {"ks": [449, 1]}})))
+    said = refused(config({"source": "digits"}, {"retrieval": {"ks": [450, 1]}}))
+    assert said == "evaluations.retrieval.ks has 450 others of each image, but digits has 450 val images; lower it"
+
+
+def test_more_shards_than_images_are_refused() -> None:
+    demands.check(Experiment(config({"source": "digits", "shards": 450}, {"knn": {}})))
+    said = refused(config({"source": "digits", "shards": 451}, {"knn": {}}))
+    assert said == "datasets.digits.shards is 451, but digits has 450 val images; lower it"
+
+
 def test_images_of_a_folder_are_counted_if_it_is_there(numerals: dict[str, Any], tmp_path: Path) -> None:
     demands.check(Experiment(config(numerals, {"knn": {"k": 200}})))
-    assert refused(config(numerals, {"knn": {"k": 201}})).endswith("but digits has 200 train images; lower it")
+    for k in (201, 10**22):
+        assert refused(config(numerals, {"knn": {"k": k}})).endswith("but digits has 200 train images; lower it")
     demands.check(Experiment(config({**numerals, "path": str(tmp_path / "nowhere")}, {"knn": {"k": 201}})))
 
 

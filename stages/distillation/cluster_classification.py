@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from stages.architectures import Encoder
 from stages.distillation import Distillation, Setting, teacher_of
-from stages.errors import UserError
+from stages.errors import UserError, at_least
 from stages.training.batches import Batch
 from stages.training.recipe import Epochs, ExcludeNormAndBias, LearningRate, Schedule, TrainingRecipe
 
@@ -28,6 +28,10 @@ class Options(TrainingRecipe):
     exclude_norm_and_bias: ExcludeNormAndBias = True
     schedule: Schedule = "cosine"
     clusters: Annotated[int, "k-means clusters of the teacher's embeddings, shared by all its students"] = 16_000
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        at_least(1, clusters=self.clusters)
 
 
 class ClusterClassification(Distillation):

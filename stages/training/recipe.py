@@ -4,7 +4,7 @@ import dataclasses
 import math
 from typing import Annotated, Literal
 
-from stages.errors import UserError, at_least, below_one, not_negative
+from stages.errors import UserError, at_least, below_one, different, not_negative
 
 # Options of which many methods change the default alone, with their texts.
 Epochs = Annotated[int, "passes over the training images"]
@@ -44,6 +44,8 @@ class Recipe:
             )
         at_least(0, epochs=self.epochs, warmup_epochs=self.warmup_epochs)
         at_least(2, batch_size=self.batch_size)
+        at_least(1, milestones=min(self.milestones, default=1))
+        different(milestones=self.milestones)
         not_negative(learning_rate=self.learning_rate, weight_decay=self.weight_decay, gamma=self.gamma)
         below_one(sgd_momentum=self.sgd_momentum)
         if self.nesterov and not self.sgd_momentum:

@@ -62,6 +62,8 @@ class CachedTeacher(Teacher):
 
     def __call__(self, batch: Batch) -> Tensor:
         rows = torch.from_numpy(self.cache.vectors[batch.indices.numpy()])
+        if not rows.any():
+            raise UserError(f"{self.path}: all embeddings of a batch are zero: the teacher has collapsed; take another")
         return gpus.send(rows, self.device).float()
 
 

@@ -15,6 +15,9 @@ from experiment.tables import Claim, Figure, Table, claims_of, figures_of, table
 
 Kind = TypeVar("Kind")
 
+LONGEST = 230
+"""Letters of a file's name, to which its ending comes, and of which file systems take 255."""
+
 
 class Experiment:
     """A checked config. Encoders are in the order in which they stand in it, students after their groups' order.
@@ -38,6 +41,11 @@ class Experiment:
             base, dataset = self.evaluations[m.evaluation].base, self.datasets[m.dataset]
             what = f"{base} of {m.encoder}"
             require_labels(f"evaluations.{m.evaluation}", what, EVALUATIONS[base].labels, dataset)
+            if len(m.folder) > LONGEST:
+                raise ConfigError(
+                    f"encoders: {m.encoder} on {m.dataset} by {m.evaluation} makes a file's name of {len(m.folder)} "
+                    f"letters; expected {LONGEST} at most: shorten these names"
+                )
         refuse_mixed_references(self.measurements, self.encoders)
         self.cluster_pictures = list(config.get("cluster_pictures", []))
         for name in self.cluster_pictures:

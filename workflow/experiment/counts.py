@@ -3,6 +3,7 @@
 import functools
 import itertools
 import math
+import sys
 from pathlib import Path
 
 from experiment import content, source
@@ -13,7 +14,8 @@ def images(dataset: Dataset, split: str, enough: int | None = None) -> int | Non
     """How many images a split is to have, those of a folder counted up to ``enough``; None where it is not known."""
     share = dataset.options[f"{split}_fraction"]
     if folder := split_folder(dataset, split):
-        there = _images_in(folder.absolute(), None if enough is None else math.ceil((enough + 1) / share))
+        most = None if enough is None else min(sys.maxsize, math.ceil((enough + 1) / share))
+        there = _images_in(folder.absolute(), most)
     else:
         there = said_images(dataset).get(split)
     return None if there is None else max(1, round(share * there))

@@ -38,6 +38,11 @@ def dataset_of(name: str, entry: Mapping[str, Any]) -> Dataset:
     if options.get("path") == "" and not source.defines(module, "download"):
         text = source.options(module)["path"].help
         raise ConfigError(f"{where}.path: is empty, and {entry['source']} has no download; expected {text}")
+    if 0 < options["short_side"] < entry["size"]:
+        raise ConfigError(
+            f"{where}.short_side is {options['short_side']}, so images of {entry['size']} pixels, its size, would be "
+            "enlarged ones; expected 0, or 256/224 of size or more"
+        )
     return Dataset(
         name=name,
         source=entry["source"],

@@ -19,30 +19,39 @@ from experiment.evaluations import EVALUATIONS
 def check(experiment: Experiment) -> None:
     """
     Raises:
-        ConfigError: a dataset has fewer train images than are asked for, or a folder's have no labels.
+        ConfigError: a dataset has fewer images than are asked for, or a folder's have no labels.
     """
+    for dataset in experiment.datasets.values():
+        if dataset.shards > 1:
+            for split in ("train", "val"):
+                _require_images(f"datasets.{dataset.name}.shards is {dataset.shards}", dataset.shards, dataset, split)
     for encoder in experiment.trained.values():
         dataset, options = experiment.datasets[encoder.dataset], encoder.options
         if options.get("drop_last") and options.get("epochs"):
-            _require_images(f"{encoder.name}: batch_size", options["batch_size"], dataset, ", with drop_last")
+            size = options["batch_size"]
+            _require_images(f"{encoder.name}: batch_size is {size}, with drop_last", size, dataset)
         if isinstance(encoder, Pretrained):
             module = source.plugin_module("stages.pretraining", encoder.method)
             _require_labels(encoder.name, encoder.method, source.literal(module, "LABELS", ""), dataset)
         elif isinstance(encoder, Student) and encoder.learns_from == "assignments":
-            _require_images(f"{encoder.name}: clusters", options["clusters"], dataset)
+            _require_images(f"{encoder.name}: clusters is {options['clusters']}", options["clusters"], dataset)
     for measurement in experiment.measurements:
         evaluation, dataset = experiment.evaluations[measurement.evaluation], experiment.datasets[measurement.dataset]
         where = f"evaluations.{evaluation.name}"
         for kind, option in (("cluster-alignment", "clusters"), ("knn", "k")):
             if evaluation.base == kind:
-                _require_images(f"{where}.{option}", evaluation.options[option], dataset)
+                needed = evaluation.options[option]
+                _require_images(f"{where}.{option} is {needed}", needed, dataset)
+        if evaluation.base == "retrieval":
+            most = max(evaluation.options["ks"])
+            _require_images(f"{where}.ks has {most} others of each image", most + 1, dataset, "val")
         _require_labels(where, evaluation.base, EVALUATIONS[evaluation.base].labels, dataset)
 
 
-def _require_images(where: str, needed: int, dataset: Dataset, how: str = "") -> None:
-    found = counts.images(dataset, "train", needed)
+def _require_images(asked: str, needed: int, dataset: Dataset, split: str = "train") -> None:
+    found = counts.images(dataset, split, needed)
     if found is not None and found < needed:
-        raise ConfigError(f"{where} is {needed}{how}, but {dataset.name} has {found} train images; lower it")
+        raise ConfigError(f"{asked}, but {dataset.name} has {found} {split} images; lower it")
 
 
 def _require_labels(where: str, what: str, needed: str, dataset: Dataset) -> None:

@@ -63,6 +63,11 @@ class Measurement:
         """Its metrics, as the evaluations' rules name their output."""
         return f"results/metrics/{self.encoder}/{self.dataset}-{self.evaluation}.json"
 
+    @property
+    def folder(self) -> str:
+        """The longest name that it gives: of the folder for the state of an unfinished linear probe."""
+        return f"{self.encoder}--{self.dataset}--{self.evaluation}"
+
 
 def evaluation_of(
     name: str, entry: Mapping[str, Any], datasets: Mapping[str, Dataset], encoders: Mapping[str, Encoder]

@@ -4,6 +4,8 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+import yaml
+
 from experiment import source
 from experiment.errors import ConfigError, unknown
 
@@ -43,11 +45,16 @@ def given_options(
 
 
 def _number_hint(option: source.Option, value: Any) -> str:
-    """How to write a number that YAML 1.1 takes for text, for want of a point or of the exponent's sign."""
-    try:
-        number = float(value) if isinstance(value, str) else math.nan
-    except ValueError:
-        return ""
-    digits, exponent, power = f"{number:e}".partition("e")
-    fits = math.isfinite(number) and option.accepts(number)
-    return f", which YAML reads as text: write {float(digits)}{exponent}{power}" if fits else ""
+    """How to write a number that YAML 1.1 takes for text, for want of a point or of the exponent's sign, or quoted."""
+    entries = value if isinstance(value, (list, tuple)) else [value]
+    for text in (entry for entry in entries if isinstance(entry, str)):
+        try:
+            number = float(text)
+        except ValueError:
+            continue
+        digits, exponent, power = f"{number:e}".partition("e")
+        for meant, written in ((float, f"{float(digits)}{exponent}{power}"), (int, f"{number:.0f}")):
+            if math.isfinite(number) and meant(number) == number and option.accepts_entry(meant(number)):
+                quoted = isinstance(yaml.safe_load(text), (int, float))
+                return f", where {text} is text to YAML: " + ("take its quotes away" if quoted else f"write {written}")
+    return ""

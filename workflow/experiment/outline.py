@@ -11,6 +11,17 @@ from experiment.errors import ConfigError, unknown
 
 SCHEMA = Path(__file__).resolve().parents[1] / "schemas" / "config.schema.yaml"
 
+KINDS = {
+    "object": "keys with values",
+    "array": "a list",
+    "string": "text",
+    "integer": "a whole number",
+    "number": "a number",
+    "boolean": "true or false",
+    "null": "nothing",
+}
+"""What JSON Schema's types are called."""
+
 
 def check_outline(config: Mapping[str, Any]) -> None:
     """Check a config against the schema.
@@ -39,4 +50,17 @@ def _message(error: Any) -> str:
         text = error.schema["properties"][missing].get("description", "")
         return f"{where}: the key {missing!r} is missing ({text})"
     text = error.schema.get("description")
-    return f"{where}: {error.message}" + (f" ({text})" if text else "")
+    return f"{where}: {_problem(error)}" + (f" ({text})" if text else "")
+
+
+def _problem(error: Any) -> str:
+    """What is wrong with a value, in words of ours where there are some."""
+    if error.validator == "type":
+        kinds = error.validator_value if isinstance(error.validator_value, list) else [error.validator_value]
+        hint = ", as YAML reads yes, no, on and off: put the word in quotes" if isinstance(error.instance, bool) else ""
+        return f"expected {' or '.join(KINDS[kind] for kind in kinds)}, got {error.instance!r}{hint}"
+    if error.validator == "minItems":
+        return "is empty; expected at least one entry"
+    if error.validator == "pattern":
+        return f"{error.instance!r} is no name for it"
+    return str(error.message)

@@ -130,10 +130,10 @@ class Option:
 
     def accepts(self, value: Any) -> bool:
         if self.kind.startswith("tuple"):
-            return isinstance(value, (list, tuple)) and all(map(self._accepts_entry, value))
-        return self._accepts_entry(value)
+            return isinstance(value, (list, tuple)) and all(map(self.accepts_entry, value))
+        return self.accepts_entry(value)
 
-    def _accepts_entry(self, value: Any) -> bool:
+    def accepts_entry(self, value: Any) -> bool:
         if self.choices:
             return value in self.choices
         return type(value).__name__ in (("int", "float") if self._entry == "float" else (self._entry,))

@@ -319,4 +319,8 @@ def _claim(where: str, entry: Mapping[str, Any], tables: Mapping[str, Table]) ->
     require(f"{where}.better", "row", better, rows)
     for row in worse:
         require(f"{where}.worse", "row", row, rows)
+    if not math.isfinite(entry.get("margin", 0)):
+        raise ConfigError(f"{where}.margin is {entry['margin']}; expected a number")
+    if better in worse:
+        raise ConfigError(f"{where}.worse: {better} cannot be better than itself; take it out")
     return Claim(entry["text"], entry["table"], entry.get("margin", 0), better, worse)

@@ -5,7 +5,7 @@ from typing import Annotated
 
 from stages.datasets.encoded import split_of_arrays
 from stages.datasets.sources import Split
-from stages.errors import UserError
+from stages.errors import UserError, seeds
 
 IMAGES = (1_347, 450)
 
@@ -14,6 +14,9 @@ IMAGES = (1_347, 450)
 class Options:
     val_images: Annotated[int, "images of the stratified val split; the others are the train split"] = 450
     split_seed: Annotated[int, "seed of the split"] = 0
+
+    def __post_init__(self) -> None:
+        seeds(split_seed=self.split_seed)
 
 
 def read(options: Options, split: str) -> Split:
