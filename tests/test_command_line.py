@@ -21,6 +21,7 @@ import pytest
 from stages import knn, plugins
 from stages.command_line import add_options, add_plugin, parser_of, read_options
 from stages.errors import UserError, at_least, unknown
+from stages.training.flags import add_training_arguments
 from tests.conftest import ROOT, assert_refused, flags, program
 
 STAGES = sorted(path.stem for path in (ROOT / "stages").glob("*.py") if "\n    run(main" in path.read_text())
@@ -128,6 +129,25 @@ def test_help_shows_every_default_as_it_would_be_typed(capsys: pytest.CaptureFix
     ):
         assert part in text
     assert "(default: None)" not in text
+
+
+@pytest.mark.parametrize(
+    ("flag", "value", "expected"),
+    [
+        ("--seed", "-1", "expected 0 to 2000000000"),
+        ("--seed", "99999999999999999999", "expected 0 to 2000000000"),
+        ("--checkpoint-seconds", "nan", "expected a number, 0 or above"),
+        ("--checkpoint-seconds", "-1", "expected a number, 0 or above"),
+    ],
+)
+def test_a_training_refuses_what_is_no_seed_and_no_time(
+    flag: str, value: str, expected: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    parser = parser_of("Train.")
+    add_training_arguments(parser)
+    with pytest.raises(SystemExit):
+        parser.parse_args([f"{flag}={value}"])
+    assert f"argument {flag}: {value}; {expected}" in capsys.readouterr().err
 
 
 def test_at_least_names_the_option_as_it_is_typed() -> None:

@@ -146,7 +146,7 @@ def test_boxes_go_with_their_images() -> None:
         ("train_fraction", 0, "--train-fraction is 0; expected a number above 0 and up to 1"),
         ("val_fraction", 1.5, "--val-fraction is 1.5; expected a number above 0 and up to 1"),
         ("train_fraction", "nan", "--train-fraction is nan; expected a number above 0 and up to 1"),
-        ("fraction_seed", -1, "--fraction-seed is -1; expected at least 0"),
+        ("fraction_seed", -1, "--fraction-seed is -1; expected 0 to 2000000000"),
         ("skip_corrupt", -1, "--skip-corrupt is -1; expected at least 0"),
         ("workers", -1, "--workers is -1; expected at least 0"),
     ],

@@ -1,9 +1,11 @@
 """The teacher, cached and live: the right embeddings of the right images, and never a changed weight."""
 
 import logging
+import shutil
 from pathlib import Path
 from typing import Any
 
+import h5py
 import pytest
 import torch
 from torch import Tensor
@@ -16,7 +18,7 @@ from stages.datasets import augmentations
 from stages.datasets.augmentations import to_float
 from stages.datasets.packed import PackedImages, read_pack
 from stages.errors import UserError
-from stages.training.batches import stream
+from stages.training.batches import Batch, stream
 from stages.training.recipe import Recipe, TrainingRecipe
 from stages.training.teacher import CachedTeacher, LiveTeacher, teacher_from
 from tests.training_fixtures import (
@@ -78,6 +80,20 @@ def test_the_cached_rows_are_those_of_the_batchs_images(
         torch.testing.assert_close(F.normalize(found), expected[batch.indices], rtol=0, atol=2e-3)
         # Nearer to its own image than to any other.
         assert (F.normalize(found) @ expected.T).argmax(dim=1).tolist() == batch.indices.tolist()
+
+
+def test_a_cache_of_nothing_but_zeros_is_refused(small_pack: PackedImages, teacher_cache: Path, tmp_path: Path) -> None:
+    collapsed = tmp_path / "collapsed.h5"
+    shutil.copy(teacher_cache, collapsed)
+    with h5py.File(collapsed, "r+") as file:
+        file["embeddings"][1:] = 0
+    teacher = CachedTeacher(read_embeddings(collapsed), small_pack)
+    nothing = torch.zeros(3, dtype=torch.long)
+    assert teacher(Batch((), torch.tensor([0, 1, 2]), nothing)).any()
+    with pytest.raises(
+        UserError, match=r"collapsed\.h5: all embeddings of a batch are zero: the teacher has collapsed"
+    ):
+        teacher(Batch((), torch.tensor([1, 2, 3]), nothing))
 
 
 def test_a_cache_of_other_images_is_refused_with_both_named(

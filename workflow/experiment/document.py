@@ -33,7 +33,8 @@ def document() -> Iterator[str]:
     schema = yaml.safe_load(SCHEMA.read_text())
     yield INTRODUCTION
     for name, part in schema["properties"].items():
-        yield f"## {name}\n\n{_sentence(part['description'])}\n"
+        needed = " Required." if name in schema["required"] else ""
+        yield f"## {name}\n\n{_sentence(part['description'])}{needed}\n"
         yield from _keys(part)
         yield from _options_of(name)
 
