@@ -1,9 +1,10 @@
 """The figures, by their pixels and by what they choose to show."""
 
+import contextlib
 import io
 import itertools
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from matplotlib.text import Text
 from numpy.typing import NDArray
 from PIL import Image, ImageColor
 
@@ -22,7 +24,8 @@ from stages.datasets.packed import PackedImages, read_pack, write_packs
 from stages.datasets.sources import Split
 from stages.errors import UserError
 from stages.figures import bars, clusters, curves
-from stages.figures.style import OKABE_ITO
+from stages.figures.style import OKABE_ITO, drawing
+from stages.figures.text import broken
 from stages.tables.comparison import read_comparisons
 from stages.tables.results import Cell
 from tests.conftest import assert_refused, card, program
@@ -149,17 +152,83 @@ def test_a_group_of_which_nothing_was_measured_is_left_out_of_its_panel(tmp_path
 @pytest.mark.parametrize(
     ("names", "middles", "expected"),
     [
-        (["short", "short"], [1, 2], False),
-        (["an-architecture-of-a-long-name", "short"], [1, 2], True),
-        (["an-architecture-of-a-long-name", "short"], [1, 4], False),
-        (["an-architecture\nof-a-long-name", "a\nb"], [1, 2], False),
-        (["one"], [1], False),
+        (["short", "short"], [1, 2], set()),
+        (["an-architecture-of-a-long-name", "short"], [2, 3], {0, 1}),
+        (["an-architecture-of-a-long-name", "short", "short"], [2, 4, 5], set()),
+        (["an-architecture\nof-a-long-name", "a\nb"], [1, 2], set()),
+        (["an-architecture-of-a-long-name", "short"], [1, 4], {0}),
+        (["short", "short"], [4, 5.9], {1}),
+        (["one", ""], [1, 2], set()),
     ],
 )
-def test_names_beside_each_other_meet_if_they_are_long_and_close(
-    names: list[str], middles: list[float], expected: bool
+def test_names_do_not_fit_if_they_meet_or_pass_an_end(
+    names: list[str], middles: list[float], expected: set[int]
 ) -> None:
-    assert bars.overlap(names, middles) is expected
+    assert bars.misfits(names, middles, inches=6, size=10) == expected
+
+
+@pytest.mark.parametrize(
+    ("characters", "expected"),
+    [
+        (40, "sup-teacher--r18_x0.25--seed0 →\nv3"),
+        (29, "sup-teacher--r18_x0.25--\nseed0 →\nv3"),
+        (20, "sup-teacher--\nr18_x0.25--seed0 →\nv3"),
+        (10, "sup-\nteacher--\nr18_\nx0.25--\nseed0 →\nv3"),
+    ],
+)
+def test_names_are_broken_where_their_parts_are_joined(characters: int, expected: str) -> None:
+    assert broken("sup-teacher--r18_x0.25--seed0 →\nv3", characters) == expected
+
+
+def drawn_texts(panels: Sequence[bars.Panel], looks: Mapping[str, bars.Look], path: Path) -> tuple[Any, list[Any]]:
+    """The figure of these panels as it was written, and all texts in it."""
+    figures = []
+
+    @contextlib.contextmanager
+    def kept(*arguments: Any) -> Iterator[Any]:
+        with drawing(*arguments) as figure:
+            figures.append(figure)
+            yield figure
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(bars, "drawing", kept)
+        bars.draw_panels(panels, looks, path)
+    (figure,) = figures
+    return figure, [text for text in figure.findobj(Text) if text.get_visible() and text.get_text().strip()]
+
+
+LONG = "sup-teacher--resnet18_x0.25--q128--seed0 →\nmobilenet_v3_small"
+
+
+@pytest.mark.parametrize("panels", [1, 2, 9])
+@pytest.mark.parametrize("names", [[LONG], ["sup-teacher →\nresnet18_x0.25", "tiny", LONG], [LONG] * 12])
+def test_no_text_is_cut_or_on_another(tmp_path: Path, panels: int, names: list[str]) -> None:
+    """Numbers, names, titles and the axes' labels are whole, however long they are and however many the panels."""
+    looks = bars.coloured(["first", "second", "a-method-of-a-name-as-long-as-a-line-" * 4])
+    groups = [
+        bars.Group(name, tuple((look, cell(99 - place, 3.0)) for place, look in enumerate(looks))) for name in names
+    ]
+    label, title = "top1@compress,10% of all labels, %", "a-dataset-of-a-long-name: linear on a tenth of its labels"
+    figure, texts = drawn_texts([bars.Panel(title, label, groups)] * panels, looks, tmp_path / "bars.png")
+    boxes = [text.get_window_extent() for text in texts]
+    assert len(boxes) > panels * len(names) * 4
+    for text, box in zip(texts, boxes, strict=True):
+        assert 0 <= box.x0 < box.x1 <= figure.bbox.x1, text
+        assert 0 <= box.y0 < box.y1 <= figure.bbox.y1, text
+    met = [
+        (one, other)
+        for (one, a), (other, b) in itertools.combinations(zip(texts, boxes, strict=True), 2)
+        if a.overlaps(b)
+    ]
+    assert not met
+    assert all(axis.get_window_extent().height >= 150 * 1.89 for axis in figure.axes)
+
+
+def test_a_bar_is_not_as_wide_as_its_panel(tmp_path: Path) -> None:
+    looks = bars.coloured(["first"])
+    bars.draw_panels([bars.Panel("", "", [bars.Group("", (("first", cell(50)),))])], looks, tmp_path / "bars.png")
+    _, columns = highest(pixels(tmp_path / "bars.png"), BLUE)
+    assert 50 < columns.stop - columns.start < 100
 
 
 def test_bars_name_the_teacher_where_there_are_two(write: Write) -> None:

@@ -1,12 +1,14 @@
 """Grouped bars of the measured numbers, a panel for each evaluation, as in CompRess's Figure 1."""
 
 import dataclasses
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from stages.figures.style import CHARACTER, GREY, OKABE_ITO, WIDTH, drawing
+from stages.figures.style import DPI, GREY, OKABE_ITO, WIDTH, drawing
+from stages.figures.text import BREAKS, fitted, width_of, within
 from stages.tables.comparison import Comparison, read_comparisons
 from stages.tables.results import Cell, heading
 
@@ -17,8 +19,16 @@ Look = Mapping[str, Any]
 """How a bar is filled."""
 
 PANEL_HEIGHT, LEGEND_LINE = 2.7, 0.22
+BESIDE = 0.9
+"""Inches of a panel's width that are not its axis's, about: the numbers and the label at its left."""
+LEAST_HEIGHT = 1.9
+"""Inches of an axis's height; names that leave less make the figure higher."""
+WIDEST_BAR = 0.6
+"""Inches, of which a part is between two bars: few bars do not fill the axis."""
 GAP = 1.0
 """The space between two groups, in bars."""
+SMALL = 8
+"""The size of names that have little room, and of the bars' numbers."""
 
 REFERENCES: dict[str, Look] = {
     "teacher": {"facecolor": "white", "edgecolor": GREY, "hatch": "////"},
@@ -82,13 +92,15 @@ def draw_panels(panels: Sequence[Panel], looks: Mapping[str, Look], path: Path, 
     """Draw the panels, two in a line if they are narrow, above a legend of the ``looks`` and of the ``marks``."""
     columns = 1 if len(panels) == 1 or max((slots(panel.groups) for panel in panels), default=0) > 36 else 2
     lines = max(1, math.ceil(len(panels) / columns))
-    across = _across([len(label) for label in (*looks, *([marks] if marks else []))])
+    across = _across([*looks, *([marks] if marks else [])])
     legend_height = LEGEND_LINE * (2 + math.ceil((len(looks) + bool(marks)) / across))
     with drawing(path, lines * PANEL_HEIGHT + legend_height) as figure:
         axes = list(figure.subplots(lines, columns, squeeze=False).flat)
         for axis, panel in zip(axes, panels, strict=False):
-            _panel(axis, panel.groups, looks, WIDTH / columns, panel.axis)
-            axis.set_title(panel.title, loc="left", fontweight="bold")
+            inches = WIDTH / columns - BESIDE
+            _panel(axis, panel.groups, looks, inches, panel.axis)
+            title = within(panel.title, inches - 0.2, size=10, weight="bold")
+            axis.set_title(title, loc="left", fontweight="bold")
         for axis in axes[len(panels) :]:
             axis.set_axis_off()
         deviations = any(cell and cell.std is not None for panel in panels for _, cell in _flat(panel.groups))
@@ -103,6 +115,11 @@ def draw_panels(panels: Sequence[Panel], looks: Mapping[str, Look], path: Path, 
             columnspacing=1.4,
             handlelength=1.6,
         )
+        figure.draw_without_rendering()  # Only now the axes' sizes are known, which say how the names are broken.
+        names = [_write_names(axis, panel.groups) for axis, panel in zip(axes, panels, strict=False)]
+        beneath = sum(max(names[start : start + columns]) for start in range(0, len(names), columns))
+        missing = beneath + lines * (LEAST_HEIGHT - axes[0].get_window_extent().height / DPI)
+        figure.set_figheight(figure.get_figheight() + max(0, missing))
 
 
 def groups_of(comparison: Comparison, evaluation: str) -> list[Group]:
@@ -162,18 +179,25 @@ def slots(groups: Sequence[Group]) -> float:
     return sum(len(group.bars) + GAP for group in groups)
 
 
-def overlap(names: Sequence[str], middles: Sequence[float]) -> bool:
-    """Whether two names beside each other would meet, written about their ``middles``, which are in inches."""
-    widths = [CHARACTER * (1 + max(map(len, name.splitlines() or [""]))) for name in names]
-    return any(
-        (before + after) / 2 > right - left
-        for before, after, left, right in zip(widths, widths[1:], middles, middles[1:], strict=False)
-    )
+def middles_of(groups: Sequence[Group]) -> list[float]:
+    """Where each group's middle is on the axis."""
+    starts = itertools.accumulate((len(group.bars) + GAP for group in groups), initial=0.0)
+    return [start + (len(group.bars) - 1) / 2 for start, group in zip(starts, groups, strict=False)]
 
 
-def _across(lengths: Sequence[int]) -> int:
-    """How many labels of these lengths fit in a line of the legend, of which each column is as wide as its longest."""
-    widths = [0.5 + 0.9 * CHARACTER * length for length in lengths]
+def misfits(names: Sequence[str], middles: Sequence[float], inches: float, size: float) -> set[int]:
+    """Which names meet one beside them or pass an end of the axis, written about their ``middles``, in inches."""
+    halves = [width_of(name, size) / 2 for name in names]
+    ends = [(middle - half, middle + half) for middle, half in zip(middles, halves, strict=True)]
+    past = {place for place, (left, right) in enumerate(ends) if left < 0 or right > inches}
+    space = width_of("n", size)
+    meeting = [place for place in range(1, len(ends)) if ends[place - 1][1] + space > ends[place][0]]
+    return {*past, *meeting, *(place - 1 for place in meeting)}
+
+
+def _across(labels: Sequence[str]) -> int:
+    """How many of these labels fit in a line of the legend, of which each column is as wide as its longest."""
+    widths = [0.5 + width_of(label, 9) for label in labels]
     return len(widths) if sum(widths) < WIDTH - 0.3 else max(1, int((WIDTH - 0.3) / max(widths)))
 
 
@@ -186,25 +210,38 @@ def _panel(axis: "Axes", groups: Sequence[Group], looks: Mapping[str, Look], inc
 
     marks = [mark for group in groups for mark in group.marks if mark is not None]
     floor, top = limits([cell for _, cell in _flat(groups) if cell], marks)
-    headroom = _bars(axis, groups, looks, floor, (inches - 0.9) / slots(groups))
-    ceiling = top + headroom * (top - floor)
+    slot = min(WIDEST_BAR, inches / slots(groups))
+    headroom = _bars(axis, groups, looks, floor, slot)
+    ceiling = top + headroom / (LEAST_HEIGHT - headroom) * (top - floor)
     ticks = MaxNLocator(6, steps=[1, 2, 5, 10]).tick_values(floor, ceiling)
     axis.set_yticks([tick for tick in ticks if floor <= tick <= min(ceiling, max(100, top))])
     axis.set_ylim(floor, ceiling)
-    axis.set_xlim(-0.5 - GAP / 2, slots(groups) - 0.5 - GAP / 2)
-    axis.set_ylabel(label + (f" (axis from {floor:g})" if floor else ""))
-    middles, start = [], 0.0
-    for group in groups:
-        middles.append(start + (len(group.bars) - 1) / 2)
-        start += len(group.bars) + GAP
-    names = [group.name for group in groups]
-    crowded = overlap(names, [middle * (inches - 0.9) / slots(groups) for middle in middles])
-    axis.set_xticks(middles, names, rotation=25 if crowded else 0, ha="right" if crowded else "center")
+    around = (inches / slot - slots(groups)) / 2
+    axis.set_xlim(-0.5 - GAP / 2 - around, slots(groups) - 0.5 - GAP / 2 + around)
+    axis.set_ylabel(within(label + (f" (axis from {floor:g})" if floor else ""), LEAST_HEIGHT, size=10))
+    axis.set_xticks([])
+
+
+def _write_names(axis: "Axes", groups: Sequence[Group]) -> float:
+    """Write the groups' names under the axis, on their sides if they have no room; returns the inches they take."""
+    names, middles = [group.name for group in groups], middles_of(groups)
+    frame = axis.get_window_extent()
+    places = [(axis.transData.transform((middle, 0))[0] - frame.x0) / DPI for middle in middles]
+    size, rotation = 10, 0
+    if misfits(names, places, frame.width / DPI, size):
+        size = SMALL
+        level = fitted(names, lambda texts: misfits(texts, places, frame.width / DPI, SMALL), BREAKS[:-1])
+        names, rotation = (level, 0) if level else ([" ".join(name.split()) for name in names], 90)
+    axis.set_xticks(middles, names, rotation=rotation, fontsize=size)
     axis.tick_params(axis="x", length=0)
+    beneath = axis.xaxis.get_tightbbox()
+    return (frame.y0 - beneath.y0) / DPI if beneath else 0.0
 
 
 def _bars(axis: "Axes", groups: Sequence[Group], looks: Mapping[str, Look], floor: float, inches: float) -> float:
-    """Draw the bars, each ``inches`` wide; returns the share of the height that the numbers above them take."""
+    """Draw the bars, each ``inches`` wide; returns the inches that the numbers above them take."""
+    numbers = [cell.shown(cell.mean) for _, cell in _flat(groups) if cell]
+    upright = max((width_of(number, SMALL) for number in numbers), default=0.0) + 0.06 > inches
     start = 0.0
     for group in groups:
         for place, (label, cell) in enumerate(group.bars):
@@ -214,12 +251,14 @@ def _bars(axis: "Axes", groups: Sequence[Group], looks: Mapping[str, Look], floo
                     axis.errorbar(start + place, cell.mean, cell.std, color="black", elinewidth=0.8, capsize=1.5)
                 if inches > 0.11:
                     foot = floor if group.marks else None
-                    _number(axis, start + place, cell, foot, upright=inches < 0.33)
+                    _number(axis, start + place, cell, foot, upright=upright)
         for place, mark in enumerate(group.marks):
             if mark is not None:
                 axis.plot(start + place, mark, **MARK)
         start += len(group.bars) + GAP
-    return 0.05 if inches <= 0.11 else 0.22 if inches < 0.33 else 0.12
+    if inches <= 0.11 or any(group.marks for group in groups) or not numbers:
+        return 0.1
+    return 0.1 + (max(width_of(number, 7) for number in numbers) if upright else SMALL / 72)
 
 
 def _number(axis: "Axes", position: float, cell: Cell, foot: float | None, *, upright: bool) -> None:
@@ -234,7 +273,7 @@ def _number(axis: "Axes", position: float, cell: Cell, foot: float | None, *, up
         ha="center",
         va="bottom",
         rotation=90 if upright else 0,
-        fontsize=7 if upright else 8,
+        fontsize=7 if upright else SMALL,
         path_effects=None if foot is None else [withStroke(linewidth=2, foreground="white")],
     )
 
@@ -242,10 +281,10 @@ def _number(axis: "Axes", position: float, cell: Cell, foot: float | None, *, up
 def _mark(label: str) -> Any:
     from matplotlib.lines import Line2D
 
-    return Line2D([], [], label=label, **MARK)
+    return Line2D([], [], label=within(label, WIDTH - 1, size=9), **MARK)
 
 
 def _patch(label: str, look: Look) -> Any:
     from matplotlib.patches import Patch
 
-    return Patch(label=label, **look)
+    return Patch(label=within(label, WIDTH - 1, size=9), **look)
