@@ -78,18 +78,17 @@ def overview(tables: Sequence[tuple[str, Sequence[Path]]]) -> str:
 
 def _summary(cells: Sequence[Mapping[str, str]]) -> tuple[str, ...]:
     measured = [cell for cell in cells if cell["mean"]]
-    datasets = dict.fromkeys(_images(cell) for cell in measured)
     ran = {cell["row"] for cell in measured}
     missing = dict.fromkeys(cell["row"] for cell in cells if cell["row"] not in ran)
-    return ", ".join(datasets), str(len(measured)), str(len(cells) - len(measured)), ", ".join(missing)
+    return ", ".join(_datasets(measured)), str(len(measured)), str(len(cells) - len(measured)), ", ".join(missing)
 
 
-def _images(cell: Mapping[str, str]) -> str:
-    return (
-        f"{cell['dataset']} ({cell['n_train']}/{cell['n_val']})"
-        if cell["n_train"] not in ("", "0")
-        else cell["dataset"]
-    )
+def _datasets(cells: Sequence[Mapping[str, str]]) -> Iterator[str]:
+    """Each dataset once, with all counts of images that cells have; some, as retrieval's, have none to train on."""
+    for dataset in dict.fromkeys(cell["dataset"] for cell in cells):
+        counted = [cell for cell in cells if cell["dataset"] == dataset and cell["n_train"] not in ("", "0")]
+        counts = dict.fromkeys(f"{cell['n_train']}/{cell['n_val']}" for cell in counted)
+        yield f"{dataset} ({', '.join(counts)})" if counts else dataset
 
 
 if __name__ == "__main__":

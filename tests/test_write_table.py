@@ -403,3 +403,13 @@ def test_the_page_has_tables_links_and_what_was_not_run(tmp_path: Path, table: d
     assert "|50% \\|a\\\\b|toy (100/20)|5|1|CC|" in squeezed(page)
     assert re.findall(r"!\[.*?\]\((.*?)\)", page) == ["figures/a.png", "figures/clusters/b.png"]
     assert page.index(table["markdown"]) < page.index("figures/a.png") < page.index("| everything |")
+
+
+def test_the_page_names_a_dataset_once(tmp_path: Path) -> None:
+    """Retrieval has no train images, and costs none at all: the counts are those of the other cells."""
+    cells = [("scenes", 384, 240), ("birds", 0, 360), ("birds", 350, 360), ("birds", "", ""), ("scenes", 384, 240)]
+    lines = [f"Ours,50.0,{dataset},{train},{val}" for dataset, train, val in [*cells, ("pets", 0, 20), ("voc", 5, 2)]]
+    numbers = tmp_path / "a.csv"
+    numbers.write_text("\n".join(["row,mean,dataset,n_train,n_val", *lines, "Ours,50.0,voc,8,2"]) + "\n")
+    page = squeezed(results_page.overview([("A", [tmp_path / "a.md", numbers])]))
+    assert "|A|scenes (384/240), birds (350/360), pets, voc (5/2, 8/2)|8|0||" in page
