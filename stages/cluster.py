@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from stages.artifacts.scratch import scratch
-from stages.command_line import add_options, parser_of, read_options, run
+from stages.command_line import add_options, output, parser_of, read_options, run
 from stages.errors import UserError, at_least, require_split, seeds
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = parser_of(__doc__)
     parser.add_argument("--train", type=Path, required=True, help="the encoder's train embeddings")
     parser.add_argument("--val", type=Path, help="the encoder's val embeddings, to be assigned as well")
-    parser.add_argument("--assignments", type=Path, required=True, help="the cluster of each image, to write")
+    parser.add_argument("--assignments", type=output, required=True, help="the cluster of each image, to write")
     add_options(parser, Options)
     arguments = parser.parse_args(argv)
 

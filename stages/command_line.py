@@ -10,7 +10,7 @@ import signal
 import sys
 import types
 import typing
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -28,11 +28,70 @@ NO_SPACE = tuple(
 )
 
 
+class Parser(argparse.ArgumentParser):
+    """One that refuses the outputs that cannot or must not be written, before hours of work for them."""
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        # Subcommands are parsed by this too, and not by `parse_args`.
+        arguments, others = super().parse_known_args(args, namespace)
+        _check_outputs(self._actions, arguments)
+        return arguments, others
+
+
 def parser_of(module_docstring: str | None) -> argparse.ArgumentParser:
     """A parser whose help is the stage's own docstring."""
-    return argparse.ArgumentParser(
+    return Parser(
         description=module_docstring, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
+
+
+def output(text: str) -> Path:
+    """The type of an argument that names a file to write: by it, `Parser` knows the outputs."""
+    return Path(text)
+
+
+def _check_outputs(actions: Iterable[argparse.Action], arguments: argparse.Namespace) -> None:
+    """Raise the error for the first output that cannot be written, or is the file of another argument as well."""
+    flags: dict[str, str] = {}
+    # The inputs first, so that each output is held against all of them.
+    for action in sorted(actions, key=lambda action: action.type is output):
+        flag = "/".join(action.option_strings)
+        for path in _paths(getattr(arguments, action.dest, None)):
+            place = os.path.realpath(path)
+            if action.type is output:
+                _check_output(flag, path)
+                if place in flags:
+                    raise UserError(
+                        f"{flag} is {path}, which is given as {flags[place]} as well; expected another file to write"
+                    )
+            flags.setdefault(place, flag)
+
+
+def _check_output(flag: str, path: Path) -> None:
+    what = _no_file(path)
+    if what:
+        raise UserError(f"{flag} is {path}, {what}; expected the name of a file, of a new one or one to replace")
+    folder = next(parent for parent in path.absolute().parents if parent.exists())
+    if not (folder.is_dir() and os.access(folder, os.W_OK | os.X_OK)):
+        raise UserError(f"{flag} is {path}, but {folder} is no folder that can be written to; expected one that is")
+
+
+def _no_file(path: Path) -> str:
+    """What stands where a file would be written beside, and then put in its place: as root, in a device's, too."""
+    if path.is_symlink():
+        return f"a link to {os.path.realpath(path)}"
+    if path.is_dir():
+        return "a folder"
+    return "a device, pipe or socket" if path.exists() and not path.is_file() else ""
+
+
+def _paths(value: Any) -> Iterator[Path]:
+    """The paths of an argument's value; every word may be one, where an argument takes words of several kinds."""
+    if isinstance(value, Path):
+        yield value
+    elif isinstance(value, list):
+        for entry in value:
+            yield from map(Path, entry) if isinstance(entry, list) else _paths(entry)
 
 
 def add_options(parser: argparse.ArgumentParser, options: type) -> None:
@@ -105,7 +164,7 @@ def add_evaluation_arguments(parser: argparse.ArgumentParser, name: str) -> None
 
 def add_metrics_arguments(parser: argparse.ArgumentParser, name: str) -> None:
     """What every evaluation takes; in tables it is called ``name``, or another."""
-    parser.add_argument("--metrics", type=Path, required=True, help="the JSON file to write")
+    parser.add_argument("--metrics", type=output, required=True, help="the JSON file to write")
     parser.add_argument("--name", default=name, help=f"the evaluation's name in tables (default: {name})")
 
 

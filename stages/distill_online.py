@@ -11,9 +11,8 @@ last checkpoint when started again with the same arguments, and ends with the we
 """
 
 from collections.abc import Sequence
-from pathlib import Path
 
-from stages.command_line import add_plugin, parser_of, read_options, run
+from stages.command_line import add_plugin, output, parser_of, read_options, run
 from stages.training.failure import first_to_fail
 from stages.training.flags import add_training_arguments
 
@@ -23,9 +22,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     add_training_arguments(parser)
     parser.add_argument("--teacher-name", required=True, help="the teacher's name in files and tables")
     parser.add_argument("--teacher-architecture", required=True, help="the teacher's, such as resnet50")
-    parser.add_argument("--teacher-weights", type=Path, required=True, help="the teacher's weights to write")
-    parser.add_argument("--teacher-heads", type=Path, required=True, help="what else of its training, to write")
-    parser.add_argument("--teacher-history", type=Path, required=True, help="the same history, to write beside it")
+    parser.add_argument("--teacher-weights", type=output, required=True, help="the teacher's weights to write")
+    parser.add_argument("--teacher-heads", type=output, required=True, help="what else of its training, to write")
+    parser.add_argument("--teacher-history", type=output, required=True, help="the same history, to write beside it")
     method = add_plugin(parser, argv, "stages.distillation", "method")
     arguments = parser.parse_args(argv)
     if getattr(method, "TEACHER", "embeddings") != "online":

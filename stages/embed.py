@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from stages import gpus
-from stages.command_line import parser_of, run
+from stages.command_line import output, parser_of, run
 from stages.errors import at_least
 
 logger = logging.getLogger("stages")
@@ -41,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--augmentation", required=True, help="the dataset's, of which the evaluation view is used")
     parser.add_argument("--view", type=int, metavar="N", help="the augmentation's N-th view instead, from 0 on")
     parser.add_argument("--images", type=Path, nargs="+", required=True, help="the packed splits")
-    parser.add_argument("--embeddings", type=Path, nargs="+", required=True, help="a file to write for each of them")
+    parser.add_argument("--embeddings", type=output, nargs="+", required=True, help="a file to write for each of them")
     parser.add_argument(
         "--shard", type=int, nargs=2, metavar=("I", "N"), help="only the I-th of N equal parts of each split, from 1 on"
     )

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
-from stages.command_line import add_options, add_plugin, parser_of, read_options, run
+from stages.command_line import add_options, add_plugin, output, parser_of, read_options, run
 from stages.errors import UserError, at_least, seeds
 
 logger = logging.getLogger("stages")
@@ -44,8 +44,8 @@ class Options:
 def main(argv: Sequence[str] | None = None) -> None:
     parser = parser_of(__doc__)
     parser.add_argument("--name", required=True, help="the dataset's name in the files")
-    parser.add_argument("--train", type=Path, required=True, help="the packed train split to write")
-    parser.add_argument("--val", type=Path, required=True, help="the packed val split to write")
+    parser.add_argument("--train", type=output, required=True, help="the packed train split to write")
+    parser.add_argument("--val", type=output, required=True, help="the packed val split to write")
     parser.add_argument(
         "--downloads",
         type=Path,

@@ -16,7 +16,7 @@ from pathlib import Path
 from stages import downloads
 from stages.checkpoints import catalogue, lock
 from stages.checkpoints.catalogue import Entry
-from stages.command_line import parser_of, run
+from stages.command_line import output, parser_of, run
 from stages.errors import UserError, at_least
 
 
@@ -25,8 +25,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--checkpoint", required=True, help="a name in the catalogue")
     parser.add_argument("--name", required=True, help="the encoder's name in the file")
     parser.add_argument("--size", type=int, help="the images' side in pixels (default: the catalogue's)")
-    parser.add_argument("--weights", type=Path, required=True, help="the encoder file to write")
-    parser.add_argument("--heads", type=Path, required=True, help="the head it was trained behind, to write")
+    parser.add_argument("--weights", type=output, required=True, help="the encoder file to write")
+    parser.add_argument("--heads", type=output, required=True, help="the head it was trained behind, to write")
     parser.add_argument("--downloads", type=Path, required=True, help="the folder that keeps downloaded files")
     parser.add_argument("--lock", type=Path, required=True, help="the file that keeps the hashes of first downloads")
     parser.add_argument(

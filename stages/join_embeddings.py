@@ -10,7 +10,7 @@ folder has to stay where it is to the cache.
 from collections.abc import Sequence
 from pathlib import Path
 
-from stages.command_line import parser_of, run
+from stages.command_line import output, parser_of, run
 from stages.errors import UserError, at_least
 
 
@@ -18,7 +18,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = parser_of(__doc__)
     parser.add_argument("--shards", type=int, required=True, help="how many there are of each split")
     parser.add_argument("--folders", type=Path, nargs="+", required=True, help="the folder of each split's shards")
-    parser.add_argument("--embeddings", type=Path, nargs="+", required=True, help="a file to write for each of them")
+    parser.add_argument("--embeddings", type=output, nargs="+", required=True, help="a file to write for each of them")
     arguments = parser.parse_args(argv)
     if len(arguments.folders) != len(arguments.embeddings):
         parser.error("--folders and --embeddings need as many paths as each other")

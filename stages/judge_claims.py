@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from stages.command_line import parser_of, run
+from stages.command_line import output, parser_of, run
 from stages.errors import UserError
 from stages.tables import markdown
 from stages.tables.layout import MISSING, Entry, Table, signed
@@ -36,8 +36,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = parser_of(__doc__)
     words = ("TEXT", "TABLE MARGIN BETTER WORSE")
     parser.add_argument("--claim", nargs="+", action="append", required=True, metavar=words, help="see above; a claim")
-    parser.add_argument("--markdown", type=Path, required=True, help="the Markdown text to write")
-    parser.add_argument("--csv", type=Path, required=True, help="the CSV of all comparisons to write")
+    parser.add_argument("--markdown", type=output, required=True, help="the Markdown text to write")
+    parser.add_argument("--csv", type=output, required=True, help="the CSV of all comparisons to write")
     arguments = parser.parse_args(argv)
 
     from stages.artifacts.atomic import write_text

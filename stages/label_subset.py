@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-from stages.command_line import add_options, parser_of, read_options, run
+from stages.command_line import add_options, output, parser_of, read_options, run
 from stages.errors import UserError, require_split, seeds
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ class Options:
 def main(argv: Sequence[str] | None = None) -> None:
     parser = parser_of(__doc__)
     parser.add_argument("--train", type=Path, required=True, help="the packed train split")
-    parser.add_argument("--subset", type=Path, required=True, help="the list of rows to write")
+    parser.add_argument("--subset", type=output, required=True, help="the list of rows to write")
     add_options(parser, Options)
     arguments = parser.parse_args(argv)
 

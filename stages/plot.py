@@ -13,7 +13,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from stages.command_line import parser_of, run
+from stages.command_line import output, parser_of, run
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -84,7 +84,7 @@ def _kind(
 ) -> argparse.ArgumentParser:
     """A subcommand that writes a figure."""
     parser = kinds.add_parser(name, help=text, description=text, allow_abbrev=False)
-    parser.add_argument("--figure", type=Path, required=True, help="the PNG, SVG or PDF file to write")
+    parser.add_argument("--figure", type=output, required=True, help="the PNG, SVG or PDF file to write")
     return parser
 
 

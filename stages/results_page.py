@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from stages.artifacts.rows import read_rows
-from stages.command_line import parser_of, run
+from stages.command_line import output, parser_of, run
 from stages.tables import markdown
 from stages.tables.layout import Entry, Table
 
@@ -40,7 +40,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--comparison", type=Path, nargs="+", metavar=("MARKDOWN", "FIGURE"), help="the table of all, and its figures"
     )
-    parser.add_argument("--page", type=Path, required=True, help="the Markdown file to write")
+    parser.add_argument("--page", type=output, required=True, help="the Markdown file to write")
     arguments = parser.parse_args(argv)
 
     from stages.artifacts.atomic import write_text

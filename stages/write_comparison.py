@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from stages.command_line import parser_of, run
+from stages.command_line import output, parser_of, run
 from stages.tables import latex, markdown
 from stages.tables.layout import MISSING, Entry, Table
 from stages.tables.notes import DEVIATION, images, repeats, seeds
@@ -27,9 +27,9 @@ if TYPE_CHECKING:
 def main(argv: Sequence[str] | None = None) -> None:
     parser = parser_of(__doc__)
     parser.add_argument("--metrics", type=Path, nargs="+", required=True, help="the JSON files of all evaluations")
-    parser.add_argument("--markdown", type=Path, required=True, help="the Markdown table to write")
-    parser.add_argument("--csv", type=Path, required=True, help="the CSV of all values to write")
-    parser.add_argument("--latex", type=Path, required=True, help="the LaTeX table to write; it needs booktabs")
+    parser.add_argument("--markdown", type=output, required=True, help="the Markdown table to write")
+    parser.add_argument("--csv", type=output, required=True, help="the CSV of all values to write")
+    parser.add_argument("--latex", type=output, required=True, help="the LaTeX table to write; it needs booktabs")
     arguments = parser.parse_args(argv)
 
     from stages.artifacts.atomic import write_text

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from stages.command_line import parser_of, run
+from stages.command_line import output, parser_of, run
 from stages.errors import UserError
 from stages.tables.reported import Place
 from stages.tables.tidy import facts_of
@@ -62,9 +62,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("--title", default="", help="above the table (default: the paper's)")
     parser.add_argument("--note", default="", help="under the table (default: none)")
-    parser.add_argument("--markdown", type=Path, required=True, help="the Markdown table to write")
-    parser.add_argument("--csv", type=Path, required=True, help="the CSV to write")
-    parser.add_argument("--latex", type=Path, required=True, help="the LaTeX table to write; it needs booktabs")
+    parser.add_argument("--markdown", type=output, required=True, help="the Markdown table to write")
+    parser.add_argument("--csv", type=output, required=True, help="the CSV to write")
+    parser.add_argument("--latex", type=output, required=True, help="the LaTeX table to write; it needs booktabs")
     arguments = parser.parse_args(argv)
 
     from stages.artifacts.atomic import write_text

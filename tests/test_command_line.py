@@ -3,6 +3,7 @@
 import argparse
 import contextlib
 import dataclasses
+import importlib
 import os
 import pty
 import re
@@ -19,7 +20,7 @@ import numpy as np
 import pytest
 
 from stages import knn, plugins
-from stages.command_line import add_options, add_plugin, parser_of, read_options
+from stages.command_line import add_options, add_plugin, output, parser_of, read_options
 from stages.errors import UserError, at_least, unknown
 from stages.training.flags import add_training_arguments
 from tests.conftest import ROOT, assert_refused, flags, program
@@ -234,21 +235,6 @@ def test_a_traceback_is_shown_when_asked_for(value: str, shown: bool, tmp_path: 
     assert "no such embeddings file" in done.stderr.splitlines()[-1]
 
 
-@pytest.mark.parametrize("place", ["a file where a folder should be", "a folder"])
-def test_an_output_that_cannot_be_written_is_one_line(
-    place: str, one_hot_pair: tuple[Path, Path], tmp_path: Path
-) -> None:
-    metrics = tmp_path / "out"
-    if place == "a folder":
-        metrics.mkdir()
-    else:
-        metrics.write_text("")
-        metrics = metrics / "knn.json"
-    before = set(tmp_path.rglob("*"))
-    done = program("knn", *flags({"train": one_hot_pair[0], "val": one_hot_pair[1], "metrics": metrics}))
-    assert_refused(done, "cannot use", tmp_path, folder=tmp_path, before=before)
-
-
 def test_our_own_errors_keep_their_traceback(one_hot_pair: tuple[Path, Path], tmp_path: Path) -> None:
     code = "from stages.command_line import run\ndef main(argv): raise RuntimeError('a bug')\nrun(main)"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
@@ -322,6 +308,134 @@ def test_a_reading_process_that_is_killed_is_one_line() -> None:
     assert said.startswith("error: a process that reads images has died (DataLoader worker (pid")
     assert said.endswith("): if for want of memory, raise mem_mb or lower --workers\n")
     assert said.count("\n") == 1
+
+
+# Outputs.
+
+
+def put_below_a_file(path: Path) -> None:
+    path.parent.rmdir()
+    path.parent.touch()
+
+
+UNFIT: dict[str, tuple[Callable[[Path], object], str]] = {
+    "a folder": (Path.mkdir, "out, a folder; "),
+    "a pipe": (os.mkfifo, "out, a device, pipe or socket; "),
+    "a link to a file": (lambda path: path.symlink_to(__file__), f"out, a link to {Path(__file__).resolve()}; "),
+    "a link to nothing": (lambda path: path.symlink_to("nowhere"), "nowhere; "),
+    "below a file": (put_below_a_file, "is no folder that can be written to; "),
+}
+"""What makes of a path in a new folder one that cannot be written, and what is said of it."""
+
+
+@pytest.mark.parametrize("what", UNFIT)
+def test_an_output_that_cannot_be_written_is_one_line(what: str, tmp_path: Path) -> None:
+    make, said = UNFIT[what]
+    path = tmp_path / "folder/out"
+    path.parent.mkdir()
+    make(path)
+    before = set(tmp_path.rglob("*"))
+    # Its inputs are missing, and nobody looks for them yet.
+    done = program("knn", *flags({"train": tmp_path / "train.h5", "val": tmp_path / "val.h5", "metrics": path}))
+    assert_refused(done, f"--metrics is {path}", said, folder=tmp_path, before=before)
+    assert done.stderr.count("\n") == 1
+
+
+def test_an_output_on_a_disk_that_is_only_to_be_read_is_refused(small_disk: Callable[[int], Path]) -> None:
+    parser = parser_of(None)
+    parser.add_argument("--page", type=output)
+    folder = small_disk(64)
+    argv = ["--page", str(folder / "new/page.md")]
+    parser.parse_args(argv)
+    subprocess.run(["mount", "-o", "remount,ro", folder], check=True)
+    with pytest.raises(UserError, match=f"^--page is {argv[1]}, but {folder} is no folder that can be written to; "):
+        parser.parse_args(argv)
+
+
+def parsers_of(stage: str) -> list[argparse.ArgumentParser]:
+    """The stage's parser with all its arguments, or those of its subcommands."""
+    seen: list[argparse.ArgumentParser] = []
+
+    def stop(parser: argparse.ArgumentParser, argv: object) -> None:
+        seen.append(parser)
+        sys.exit()
+
+    main = importlib.import_module(f"stages.{stage}").main
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(argparse.ArgumentParser, "parse_args", stop)
+        with pytest.raises(SystemExit):
+            main([])
+    kinds = [action for action in seen[0]._actions if isinstance(action, argparse._SubParsersAction)]
+    return [*kinds[0].choices.values()] if kinds else seen
+
+
+def outputs_of(parser: argparse.ArgumentParser) -> set[str]:
+    return {action.option_strings[0] for action in parser._actions if action.type is output}
+
+
+def parse(parser: argparse.ArgumentParser, values: dict[str, str]) -> None:
+    parser.parse_args([word for flag, value in values.items() for word in (flag, value)])
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_every_output_of_every_stage_has_to_be_writable_and_no_other_file_of_the_call(
+    stage: str, tmp_path: Path
+) -> None:
+    for parser in parsers_of(stage):
+        fit, files = {}, set()
+        for action in parser._actions:
+            flag = action.option_strings[0]
+            if action.type in (Path, output) or isinstance(action, argparse._AppendAction):
+                files.add(flag)
+            if action.required:
+                fit[flag] = next(iter(action.choices or ()), str(tmp_path / action.dest) if flag in files else "1")
+        outputs = {action.option_strings[0] for action in parser._actions if "to write" in (action.help or "")}
+        assert outputs == outputs_of(parser)
+        parse(parser, fit)
+        for flag in outputs:
+            with pytest.raises(UserError, match=f"^{flag} is {tmp_path}, a folder; "):
+                parse(parser, {**fit, flag: str(tmp_path)})
+            for other in files - {flag}:
+                with pytest.raises(UserError, match=r" as well; expected another file to write$"):
+                    parse(parser, {**fit, other: fit[flag]})
+
+
+def test_what_the_rules_have_as_outputs_are_outputs_of_the_stages() -> None:
+    stage, found = "", set()
+    for path in sorted((ROOT / "workflow/rules").glob("*.smk")):
+        for name, flag in re.findall(r"\bstages\.(\w+)|(--[\w-]+) \{output\b", path.read_text()):
+            stage = name or stage
+            if flag:
+                found.add((stage, flag))
+    assert {stage for stage, _ in found} == set(STAGES)
+    for stage, flag in sorted(found):
+        assert all(flag in outputs_of(parser) for parser in parsers_of(stage)), (stage, flag)
+
+
+@pytest.mark.parametrize(
+    ("argv", "said"),
+    [
+        (["--made", "a/x", "a/x"], "--made is a/x, which is given as --made as well"),
+        (["--made", "a/y", "--read", "a/x", "a/../a/y"], "--made is a/y, which is given as --read as well"),
+        (["--made", "a/x", "--read", "b/x"], "--made is a/x, which is given as --read as well"),
+        (["--made", "a/x", "--read", "link"], "--made is a/x, which is given as --read as well"),
+        (["--words", "1", "2", "--words", "title", "a/x", "--made", "a/x"], "--made is a/x, which is given as --words"),
+    ],
+)
+def test_an_output_is_the_file_of_no_other_argument_by_whatever_path(
+    argv: list[str], said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("a").mkdir()
+    Path("b").symlink_to("a")
+    Path("link").symlink_to("a/x")
+    parser = parser_of(None)
+    parser.add_argument("--made", type=output, nargs="+")
+    parser.add_argument("--read", type=Path, nargs="*")
+    parser.add_argument("--words", nargs="+", action="append")
+    parser.parse_args(["--made", "a/x", "a/y", "--read", "a/z", "a/z", "--words", "a/z"])
+    with pytest.raises(UserError, match=f"^{said}"):
+        parser.parse_args(argv)
 
 
 # Progress.

@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 from stages.artifacts.weights import NORMALISATIONS
-from stages.command_line import add_run_arguments
+from stages.command_line import add_run_arguments, output
 from stages.errors import LARGEST_SEED
 
 
@@ -24,12 +24,12 @@ def add_training_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--seed", type=_seed, default=0, help="of the initialisation, the order and the augmentation (default: 0)"
     )
-    parser.add_argument("--weights", type=Path, required=True, help="the encoder's weights to write")
+    parser.add_argument("--weights", type=output, required=True, help="the encoder's weights to write")
     parser.add_argument(
-        "--heads", type=Path, required=True, help="what else of its training a later method may need, to write"
+        "--heads", type=output, required=True, help="what else of its training a later method may need, to write"
     )
     parser.add_argument(
-        "--history", type=Path, required=True, help="the CSV to write: loss, learning rate and speed per epoch"
+        "--history", type=output, required=True, help="the CSV to write: loss, learning rate and speed per epoch"
     )
     add_run_arguments(parser)
 
