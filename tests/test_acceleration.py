@@ -1,6 +1,7 @@
 """bfloat16 and compiled passes: the same numbers but for rounding, the same weights' names, and what stays exact."""
 
 import functools
+import importlib
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +16,7 @@ from stages.errors import UserError
 from stages.training.acceleration import accelerate
 from stages.training.momentum import ema_update, frozen
 from stages.training.recipe import TrainingRecipe
-from tests.training_fixtures import Training
+from tests.training_fixtures import ARCHITECTURE, Training
 
 pytest_plugins = ["tests.training_fixtures"]
 
@@ -99,6 +100,35 @@ def test_without_it_nothing_is_rounded() -> None:
     assert torch.equal(encoder_of(TrainingRecipe())(images()), encoder_of(TrainingRecipe())(images()))
     exact = encoder_of(TrainingRecipe()).double()
     assert exact(images().double()).dtype is torch.float64
+
+
+@pytest.mark.parametrize(
+    ("program", "options", "encoders"),
+    [
+        ("pretrain", {"method": "supervised"}, 1),
+        # The student, and the teacher that sees what it sees.
+        ("distill", {"method": "regression"}, 2),
+        # Student and teacher, each with its moving average.
+        ("distill_online", {"method": "simdis-on", "teacher_name": "big", "teacher_architecture": ARCHITECTURE}, 4),
+    ],
+)
+def test_the_programs_compile_all_their_encoders_when_they_are_told_to(
+    program: str,
+    options: dict[str, object],
+    encoders: int,
+    small_splits: tuple[Path, Path],
+    untrained_teacher: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    compiled: list[torch.nn.Module] = []
+    monkeypatch.setattr(torch.nn.Module, "compile", lambda module, **_: compiled.append(module))
+    teacher = {"teacher_weights": untrained_teacher} if program == "distill" else {}
+    training = Training(tmp_path, program, {"train": small_splits[0], "epochs": 0, **options, **teacher})
+    for wanted, count in (("false", 0), ("true", encoders)):
+        importlib.import_module(f"stages.{program}").main(training.within(tmp_path / wanted, compile=wanted).argv)
+        assert len(compiled) == count
+    assert all(isinstance(module, architectures.Backbone) for module in compiled)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")

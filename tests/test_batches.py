@@ -15,7 +15,7 @@ from stages.datasets.augmentations import Augmentation, to_float
 from stages.datasets.packed import PackedImages
 from stages.errors import UserError
 from stages.training.batches import Batch, steps_per_epoch, stream
-from stages.training.position import permutation, seed_here, seed_of
+from stages.training.position import first_position, permutation, seed_here, seed_of, view_position
 from stages.training.recipe import Recipe
 from tests.training_fixtures import SIZE, Training
 
@@ -80,7 +80,8 @@ def test_every_epoch_shows_every_image_once_in_an_order_of_its_own(small_pack: P
 def test_the_seed_is_the_order(small_pack: PackedImages) -> None:
     recipe = Recipe(epochs=2, batch_size=20)
     assert epochs(small_pack, recipe, seed=1) == epochs(small_pack, recipe, seed=1)
-    assert epochs(small_pack, recipe, seed=1) != epochs(small_pack, recipe, seed=2)
+    some, others = epochs(small_pack, recipe, seed=1), epochs(small_pack, recipe, seed=2)
+    assert not any(order in others for order in some), "nor is it that of another epoch of another run"
 
 
 def test_an_index_comes_with_its_own_image_and_label(small_pack: PackedImages) -> None:
@@ -145,6 +146,24 @@ def test_each_view_is_augmented_independently(small_pack: PackedImages) -> None:
     assert not torch.equal(augmented.views[0], augmented.views[1])
 
 
+class Numbered(Center):
+    """Views that say which they are: crops by their values, batches by what is added to them."""
+
+    def sample(self, image: torch.Tensor, view: int = 0) -> torch.Tensor:
+        return torch.full((3, self.size, self.size), 10 * view, dtype=torch.uint8)
+
+    def batch(self, images: torch.Tensor, view: int = 0) -> torch.Tensor:
+        return images + view
+
+
+def test_an_augmentation_is_told_the_number_of_each_view(small_pack: PackedImages) -> None:
+    augmentation, recipe = Numbered(8), Recipe(epochs=1, batch_size=153)
+    (batch,) = stream(small_pack, augmentation, recipe, views=3, seed=0, workers=0, first=0)
+    assert [view.unique().tolist() for view in batch.views] == [[0], [10], [20]]
+    augmented = batch.augmented(augmentation, torch.device("cpu"))
+    assert [view.unique().item() for view in augmented.views] == pytest.approx([0, 1 + 10 / 255, 2 + 20 / 255])
+
+
 class PackOf:
     """The first images of a pack, as a pack."""
 
@@ -193,6 +212,15 @@ def test_seeds_of_positions_do_not_collide() -> None:
     positions = [(), *itertools.product(range(40)), *itertools.product(range(40), repeat=2), (0, 0, 0), (2**40, 1)]
     assert len({seed_of(*position) for position in positions}) == len(positions)
     assert all(0 <= seed_of(*position) < 2**63 for position in positions)
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2**31])
+def test_first_weights_and_repeatable_views_are_drawn_where_no_run_draws_anything_else(seed: int) -> None:
+    """A run's own positions are its seed with a step, an epoch, or an epoch and an image, none of them below 0."""
+    first = [first_position(seed, generation) for generation in range(5)]
+    assert len(set(first)) == 5
+    assert all(position[0] == seed and position[1] < 0 for position in first)
+    assert all(view_position(number, image)[0] < 0 for number in range(3) for image in range(3))
 
 
 def test_a_position_fixes_all_that_follows_it() -> None:

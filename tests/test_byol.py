@@ -120,6 +120,21 @@ def test_each_network_keeps_its_own_statistics_of_both_views() -> None:
     assert torch.equal(statistics[1].running_mean, before)
 
 
+def test_its_heads_are_the_projector_and_the_whole_target_network() -> None:
+    found = objective()
+    parts = {
+        "projector": found.projector,
+        "target_backbone": found.target_encoder.backbone,
+        "target_projector": found.target_projector,
+    }
+    expected = {f"{name}.{key}": tensor for name, part in parts.items() for key, tensor in part.state_dict().items()}
+    heads = found.heads()
+    assert heads.keys() == expected.keys()
+    assert all(torch.equal(heads[name], expected[name]) for name in expected)
+    own = found.encoder.backbone.state_dict()["conv1.weight"]
+    assert not torch.equal(heads["target_backbone.conv1.weight"], own)
+
+
 def test_a_moving_average_is_of_parameters_alone() -> None:
     torch.manual_seed(0)
     average, newest = torch.nn.BatchNorm1d(3), torch.nn.BatchNorm1d(3)

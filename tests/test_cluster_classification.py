@@ -108,6 +108,18 @@ def test_every_image_has_the_cluster_of_its_own_embedding(
     assert teacher.card == read_embeddings(teacher_cache).card
 
 
+def test_of_several_runs_of_k_means_the_first_is_learned(
+    small_pack: PackedImages, teacher_cache: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "clusters.h5"
+    files = ["--train", str(teacher_cache), "--assignments", str(path)]
+    cluster.main([*files, "--clusters", str(CLUSTERS), "--runs", "2"])
+    found = read_assignments(path)
+    first, second = torch.from_numpy(found.train).long()
+    assert not torch.equal(first, second)
+    assert torch.equal(ClusteredTeacher(path, found, small_pack)(batch_of(images_seeded(0, len(small_pack)))), first)
+
+
 def test_the_clusters_of_the_train_split_are_the_same_with_and_without_a_val_split(
     small_splits: tuple[Path, Path],
     untrained_teacher: Path,

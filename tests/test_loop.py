@@ -76,9 +76,9 @@ def batches_from(first: int) -> Iterator[Batch]:
         yield Batch(views=(DATA[rows],), indices=rows, labels=rows % 3)
 
 
-def run_in(folder: Path, *, seconds: float = 300, key: str = "key") -> Run:
+def run_in(folder: Path, *, seconds: float = 300, key: str = "key", seed: int = 0) -> Run:
     checkpoint = Checkpoint(folder / "checkpoints", key)
-    return Run(RECIPE, 0, steps_per_epoch(IMAGES, RECIPE), torch.device("cpu"), checkpoint, seconds)
+    return Run(RECIPE, seed, steps_per_epoch(IMAGES, RECIPE), torch.device("cpu"), checkpoint, seconds)
 
 
 def trained(objective: Objective, run: Run) -> list[dict[str, float]]:
@@ -109,21 +109,34 @@ def terminate() -> None:
 # what is trained
 
 
-def test_the_steps_are_those_of_sgd_with_the_recipes_settings(tmp_path: Path) -> None:
+@pytest.mark.parametrize("seed", [0, 3])
+def test_the_steps_are_those_of_sgd_with_the_recipes_settings(tmp_path: Path, seed: int) -> None:
     objective, plain = Regression(), Regression()
     frozen = state_of(plain)["frozen.weight"]
-    trained(objective, run_in(tmp_path))
+    trained(objective, run_in(tmp_path, seed=seed))
     velocity = {name: torch.zeros_like(value) for name, value in plain.layer.named_parameters()}
     for step, batch in enumerate(batches_from(0)):
-        seed_here(0, step)
+        seed_here(seed, step)
         gradients = torch.autograd.grad(plain(batch), list(plain.layer.parameters()))
         with torch.no_grad():
             for (name, value), gradient in zip(plain.layer.named_parameters(), gradients, strict=True):
                 velocity[name] = 0.9 * velocity[name] + gradient + 1e-4 * value
                 value -= learning_rate(RECIPE, step, 5) * velocity[name]
+        plain.after_step(0.0)
     for name, value in plain.layer.named_parameters():
         torch.testing.assert_close(objective.layer.get_parameter(name), value, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(objective.average, plain.average, rtol=1e-5, atol=1e-6)
     assert torch.equal(objective.frozen.weight, frozen)
+
+
+def test_what_is_trained_is_in_training_mode_and_repeatable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever mode it came in; and cuDNN may choose no kernel that sums in an order of its own."""
+    monkeypatch.setattr(torch.backends.cudnn, "deterministic", False)
+    seen: list[tuple[bool, bool]] = []
+    objective = Regression(lambda step: seen.append((objective.layer.training, torch.backends.cudnn.deterministic)))
+    objective.eval()
+    trained(objective, run_in(tmp_path))
+    assert seen == [(True, True)] * 15
 
 
 def test_progress_runs_to_one(tmp_path: Path) -> None:
@@ -356,6 +369,9 @@ ARGUMENTS = {
     "name": "student",
     "seed": 0,
     "train": "train.h5",
+    "augmentation": "crop-flip",
+    "size": 32,
+    "normalisation": "imagenet",
     "temperature": 0.04,
     "checkpoint_key": "",
     "workers": 0,
@@ -373,6 +389,9 @@ def key_of(pack: object, *inputs: str, **changed: object) -> str:
     [
         ({"temperature": 0.2}, False),
         ({"seed": 1}, False),
+        ({"augmentation": "moco-v2"}, False),
+        ({"size": 64}, False),
+        ({"normalisation": "half"}, False),
         ({"method": "compress-1q"}, False),
         ({"checkpoint_key": "fingerprint"}, False),
         ({"workers": 4}, True),

@@ -4,8 +4,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from stages.training.objective import Objective
 from stages.training.optimizers import optimizer_of
-from stages.training.recipe import Recipe
+from stages.training.recipe import Recipe, learning_rate
 
 RATES = (0.3, 0.2, 0.1, 0.05)
 LARS = {"optimizer": "lars", "weight_decay": 0.02, "sgd_momentum": 0.9}
@@ -103,3 +104,15 @@ def test_excluded_vectors_take_the_plain_step_whatever_their_size_and_the_decay(
         # A layer ten times as large is changed about ten times as much: that is what LARS is for.
         expected = change if change.ndim == 1 else 10 * change
         assert (scaled - expected).norm() < (1e-4 if change.ndim == 1 else 0.5) * expected.norm()
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "lars"])
+def test_all_groups_have_the_rate_of_the_step(optimizer: str) -> None:
+    """Vectors that are left out of weight decay and a part that is apart are groups of their own."""
+    recipe = Recipe(optimizer=optimizer, exclude_norm_and_bias=True, epochs=4, milestones=(1, 3))  # type: ignore[arg-type]
+    layers = network()
+    found = optimizer_of(layers, recipe, apart=layers.get_submodule("3"))
+    assert len(found.param_groups) == 4
+    for step in range(8):
+        shown = Objective().before_step(found, recipe, step, 2)
+        assert {group["lr"] for group in found.param_groups} == {shown} == {learning_rate(recipe, step, 2)}

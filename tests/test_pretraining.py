@@ -20,7 +20,7 @@ from stages.datasets.sources import Split
 from stages.errors import UserError
 from stages.pretraining import simclr, supervised
 from stages.training.batches import Batch
-from stages.training.position import first_position, seed_here
+from stages.training.position import first_position, permutation, seed_here
 from tests.training_fixtures import ARCHITECTURE, DIMENSION, SIZE, FlatStudent, Training, batch_of, images_seeded
 
 pytest_plugins = ["tests.training_fixtures"]
@@ -173,6 +173,22 @@ def test_untrained_writes_the_initial_weights_and_an_empty_history(
     assert training.history.read_text() == "epoch,loss,learning_rate,images_per_second,waiting_share\n"
     assert card.origin == {"way": "pretrain", "method": "untrained", "dataset": "digits", "seed": 3}
     assert not training.checkpoint.parent.exists()
+
+
+def test_the_programs_seed_is_that_of_the_order_of_its_images(
+    small_splits: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[list[int]] = []
+    loss = supervised.Supervised.forward
+
+    def noting(self: supervised.Supervised, batch: Batch) -> torch.Tensor:
+        seen.append(batch.indices.tolist())
+        return loss(self, batch)
+
+    monkeypatch.setattr(supervised.Supervised, "forward", noting)
+    options = {"method": "supervised", "train": small_splits[0], "epochs": 2, "batch_size": 153, "seed": 3}
+    pretrain.main(Training(tmp_path, "pretrain", options).argv)
+    assert seen == [permutation(153, 3, epoch) for epoch in range(2)]
 
 
 def test_a_label_stands_for_the_method_in_tables(small_splits: tuple[Path, Path], tmp_path: Path) -> None:

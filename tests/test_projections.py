@@ -72,9 +72,12 @@ def test_pretraining_leaves_its_projector(method: str) -> None:
     options = module.Options(**{name: value for name, value in small.items() if name in fields})
     encoder = architectures.build(ARCHITECTURE, InputContract(SIZE))
     objective: Any = plugins.class_in(module, Pretraining)(encoder, options, 10)
+    head = (objective.projector if method == "byol" else objective.head).eval()
+    with torch.no_grad():
+        for parameter in head.parameters():  # So that a moving average of it would be told from it.
+            parameter.add_(torch.rand_like(parameter))
     heads = {name: tensor for name, tensor in objective.heads().items() if name.startswith("projector.")}
     found = Projector({name.removeprefix("projector."): tensor for name, tensor in heads.items()}).eval()
-    head = (objective.projector if method == "byol" else objective.head).eval()
     embeddings = torch.randn(5, DIMENSION)
     assert torch.equal(found(embeddings), head(embeddings))
     assert found.dimension == 6

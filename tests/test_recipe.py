@@ -14,7 +14,8 @@ from stages import plugins
 from stages.errors import UserError
 from stages.similarity.queue import AnchorQueue
 from stages.training.batches import steps_per_epoch
-from stages.training.recipe import Recipe, learning_rate
+from stages.training.large_batches import LargeBatchRecipe
+from stages.training.recipe import Recipe, TrainingRecipe, learning_rate
 
 
 def rates(recipe: Recipe, steps: int) -> list[float]:
@@ -76,6 +77,18 @@ def test_the_default_is_the_papers_schedule(first: int, last: int, rate: float) 
     for epoch in (first, last):
         for step in ((epoch - 1) * steps, epoch * steps - 1):
             assert learning_rate(Recipe(), step, steps) == pytest.approx(rate)
+
+
+def test_the_default_is_the_papers_optimizer() -> None:
+    """Plain momentum, and weight decay on all: what CompRess's code gives to torch's SGD."""
+    recipe = Recipe()
+    assert (recipe.optimizer, recipe.sgd_momentum, recipe.nesterov) == ("sgd", 0.9, False)
+    assert (recipe.weight_decay, recipe.exclude_norm_and_bias, recipe.warmup_epochs) == (1e-4, False, 0)
+
+
+def test_batch_norms_see_the_whole_batch_where_the_papers_batches_are_of_thousands() -> None:
+    assert LargeBatchRecipe().sync_batch_norm
+    assert not TrainingRecipe().sync_batch_norm
 
 
 def test_imagenet_takes_5005_steps_of_256() -> None:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from stages import architectures, distill
 from stages.artifacts.heads import load_heads, save_heads
-from stages.artifacts.weights import InputContract, digest_of, load_weights
+from stages.artifacts.weights import InputContract, digest_of, load_weights, save_weights
 from stages.distillation import Setting
 from stages.distillation.simdis_off import Options, SimDisOff
 from stages.errors import UserError
@@ -228,6 +228,16 @@ def test_the_heads_of_byol_are_its_projector_and_its_target_network(byol_teacher
         assert all(torch.equal(found[key], expected[key]) for key in expected)
 
 
+def test_a_teacher_by_its_networks_is_known_by_both_its_files(byol_teacher: Training, tmp_path: Path) -> None:
+    """So that no run goes on from a checkpoint of a student that other target networks have taught."""
+    other = tmp_path / "heads.safetensors"
+    heads = load_heads(byol_teacher.heads, byol_teacher.weights)
+    save_heads(other, {name: 2 * value for name, value in heads.items()}, byol_teacher.weights)
+    first, second = (NetworksTeacher(byol_teacher.weights, path, SIZE).identity for path in (byol_teacher.heads, other))
+    assert first != second
+    assert all(digest_of(path) in first for path in (byol_teacher.weights, byol_teacher.heads))
+
+
 def simdis(byol_teacher: Training, train: Path, folder: Path, **changed: Any) -> Training:
     files = {"teacher_weights": byol_teacher.weights, "teacher_heads": byol_teacher.heads, "train": train}
     recipe = {"epochs": 6, "batch_size": 32, "optimizer": "sgd", "learning_rate": 0.05, "warmup_epochs": 0}
@@ -268,6 +278,13 @@ def test_heads_of_another_encoder_are_refused(byol_teacher: Training, untrained_
     message = refusal_of(untrained_teacher, byol_teacher.heads)
     for part in (byol_teacher.heads, "the heads of byol", digest_of(byol_teacher.weights)[:12], untrained_teacher):
         assert str(part) in message
+
+
+def test_heads_of_other_weights_under_the_encoders_name_are_refused(byol_teacher: Training, tmp_path: Path) -> None:
+    state, card = load_weights(byol_teacher.weights)
+    again = tmp_path / "again.safetensors"
+    save_weights(again, {name: 2 * tensor for name, tensor in state.items()}, card)
+    assert "the heads of byol" in refusal_of(again, byol_teacher.heads)
 
 
 def test_a_teacher_whose_training_leaves_no_projector_is_refused(untrained_teacher: Path) -> None:

@@ -68,12 +68,16 @@ def naive_loss(scores: list[Tensor], options: Options, queued: list[Tensor] | No
     return total
 
 
-def scores_of(found: SwAV, batch: Batch) -> list[Tensor]:
-    """Every view against the prototypes, with the batches that the authors' network makes: one for each resolution."""
+def embeddings_of(found: SwAV, batch: Batch) -> list[Tensor]:
+    """Those of every view, with the batches that the authors' network makes: one for each resolution."""
     full = found.encoder(torch.cat(batch.views[:2]))
     small = [found.encoder(torch.cat(batch.views[2:]))] if len(batch.views) > 2 else []
-    embeddings = F.normalize(found.head(torch.cat([full, *small])))
-    return [embeddings[rows] @ found.prototypes.weight.T for rows in torch.arange(len(embeddings)).split(BATCH)]
+    return list(F.normalize(found.head(torch.cat([full, *small]))).split(BATCH))
+
+
+def scores_of(found: SwAV, batch: Batch) -> list[Tensor]:
+    """Every view against the prototypes."""
+    return [embeddings @ found.prototypes.weight.T for embeddings in embeddings_of(found, batch)]
 
 
 @pytest.mark.parametrize("changes", [{}, {"small_crops": 0}, {"temperature": 0.3, "epsilon": 0.2}, {"prototypes": 30}])
@@ -141,7 +145,8 @@ def test_the_queue_fills_from_its_epoch_on_and_is_used_once_full() -> None:
     written: list[list[Tensor]] = [[], []]
     for step in range(16):
         naive, batch = copy.deepcopy(found), batch_seeded(step)
-        loss, scores = found(batch), scores_of(naive, batch)
+        loss, embeddings = found(batch), embeddings_of(naive, batch)
+        scores = [each @ naive.prototypes.weight.T for each in embeddings]
         queued = None
         if step >= 12:
             queued = [torch.cat(each[-2:]) @ naive.prototypes.weight.T for each in written]
@@ -152,8 +157,9 @@ def test_the_queue_fills_from_its_epoch_on_and_is_used_once_full() -> None:
         if step >= 10:
             assert found.queue is not None
             assert found.queue.held is not None
-            for each, crops in zip(written, found.queue.held.chunk(2, dim=1), strict=True):
-                each.append(crops)
+            for each, held, crops in zip(written, found.queue.held.chunk(2, dim=1), embeddings[:2], strict=True):
+                torch.testing.assert_close(held, crops.detach(), rtol=1e-4, atol=1e-5)
+                each.append(held)
         found.after_step((step + 1) / 20)
         assert found.queue is not None
         assert int(found.queue.written) == max(0, step - 9) * BATCH

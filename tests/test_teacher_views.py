@@ -202,6 +202,29 @@ def test_the_program_refuses_what_is_no_view(
     assert_refused(program("embed", *flags({**files, **options})), says, folder=tmp_path, before=set())
 
 
+def test_the_student_sees_the_very_views_that_its_teacher_has_seen(
+    small_splits: tuple[Path, Path],
+    untrained_teacher: Path,
+    caches: list[Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    live = LiveTeacher(untrained_teacher, SIZE, TrainingRecipe())
+    seen: list[int] = []
+    of_view = ViewedTeacher.__call__
+
+    def comparing(teacher: ViewedTeacher, batch: Batch) -> Tensor:
+        said = of_view(teacher, batch)
+        torch.testing.assert_close(F.normalize(said), F.normalize(live(batch)), rtol=0, atol=2e-3)
+        seen.append(batch.epoch)
+        return said
+
+    monkeypatch.setattr(ViewedTeacher, "__call__", comparing)
+    options = {"method": "regression", "train": small_splits[0], "batch_size": 64, "epochs": 2}
+    distill.main([*Training(tmp_path, "distill", options).argv, "--teacher-views", *map(str, caches)])
+    assert set(seen) == {0, 1}
+
+
 def test_a_student_learns_from_views_and_a_broken_run_goes_on_with_them(
     small_splits: tuple[Path, Path], caches: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
