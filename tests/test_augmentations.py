@@ -8,8 +8,10 @@ import torch
 from torch import Tensor
 from torchvision.transforms.v2 import functional as F
 
+from stages import plugins
 from stages.datasets import augmentations
 from stages.datasets.augmentations.affine_elastic import AffineElastic
+from stages.datasets.augmentations.crop_flip import CropFlip
 from stages.training.position import seed_here
 
 STILL = {"degrees": 0.0, "scale": (1.0, 1.0), "shear": 0.0, "shift": 0.0, "warp": 0.0}
@@ -42,6 +44,16 @@ def test_crops_and_batches_keep_shape_and_range(name: str) -> None:
     batch = augmentation.batch(torch.rand(5, 3, 24, 24))
     assert batch.shape == (5, 3, 24, 24)
     assert 0 <= batch.min() <= batch.max() <= 1
+
+
+@pytest.mark.parametrize("mode", ["bilinear", "bicubic"])
+@pytest.mark.parametrize("name", plugins.names("stages.datasets.augmentations"))
+def test_evaluation_views_are_resized_without_aliasing_by_the_interpolation_asked_for(name: str, mode: str) -> None:
+    image = torch.randint(0, 256, (3, 90, 90), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    augmentation = augmentations.named(name, 28)
+    side = 32 if isinstance(augmentation, CropFlip) else 28
+    whole = F.resize(image, [side, side], interpolation=F.InterpolationMode(mode), antialias=True)
+    assert torch.equal(augmentation.center(image, mode), F.center_crop(whole, [28, 28]))
 
 
 def test_without_chance_the_batch_is_unchanged(images: Tensor) -> None:
@@ -103,6 +115,15 @@ def test_the_noise_has_at_most_its_standard_deviation(monkeypatch: pytest.Monkey
     assert abs(noise.mean()) < 0.01
 
 
+def test_the_noise_of_each_image_has_a_deviation_of_its_own_and_is_drawn_for_each_channel() -> None:
+    torch.manual_seed(0)
+    grey = torch.full((200, 3, 16, 16), 0.5)
+    noise = affine(noise=0.05)._inked(grey) - grey
+    found = noise.std(dim=(1, 2, 3)).sort().values
+    torch.testing.assert_close(found, torch.linspace(0, 0.05, 200), rtol=0, atol=0.006)
+    assert torch.corrcoef(noise.transpose(0, 1).flatten(1)).fill_diagonal_(0).abs().max() < 0.05
+
+
 def test_twice_the_scale_halves_what_is_read(images: Tensor, monkeypatch: pytest.MonkeyPatch) -> None:
     fixed(monkeypatch)
     larger = affine(scale=(2.0, 2.0)).batch(images)
@@ -116,3 +137,13 @@ def test_the_warp_moves_pixels_smoothly_and_not_far(images: Tensor) -> None:
     # Bicubic interpolation overshoots its nodes by less than a half.
     assert 0.02 < difference.abs().max() < 0.12 * 1.5
     assert (difference[:, 1:] - difference[:, :-1]).abs().max() < 0.12 * 1.5 * 2 * 3 / 32 * 2
+
+
+def test_the_warp_goes_either_way_and_along_each_axis_by_itself(images: Tensor) -> None:
+    torch.manual_seed(0)
+    still, warped = affine(), affine(warp=0.12)
+    across, down = (warped._grid(images) - still._grid(images)).unbind(dim=3)
+    for shift in (across, down):
+        assert shift.min() < -0.06
+        assert shift.max() > 0.06
+    assert torch.corrcoef(torch.stack([across.flatten(), down.flatten()]))[0, 1].abs() < 0.3

@@ -48,6 +48,9 @@ def cell(mean: float, std: float | None = 1.0, seeds: int = 3) -> Point:
         (cell(47.25), cell(50.0), -1.0, "does not hold"),
         (cell(52.75), cell(50.0), 1.0, "holds"),
         (cell(51.75), cell(50.0), 1.0, "within noise"),
+        (cell(47.27), cell(50.0), -1.0, "within noise"),
+        (cell(49.27), cell(50.0), 1.0, "within noise"),
+        (cell(49.25), cell(50.0), 1.0, "does not hold"),
         # Two seeds have 2 degrees of freedom and the point 2.920.
         (cell(52.93, seeds=2), cell(50.0, seeds=2), 0.0, "holds"),
         (cell(52.91, seeds=2), cell(50.0, seeds=2), 0.0, "within noise"),

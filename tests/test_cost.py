@@ -178,6 +178,7 @@ def test_the_speed_is_of_the_median_batch(monkeypatch: pytest.MonkeyPatch) -> No
     encoder = architectures.build("resnet18_x0.125", InputContract(16))
     assert cost.speed(encoder, torch.device("cpu"), options) == 4.0
     assert ticks == []
+    assert not any(module.training for module in encoder.modules()), "a forward pass in evaluation"
 
 
 @pytest.mark.parametrize("options", [{"batch_size": 0}, {"batches": 0}])

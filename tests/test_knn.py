@@ -56,7 +56,7 @@ def test_accuracy_is_that_of_scikit_learns_cosine_classifier(make_embeddings: Ma
     assert found.values["top1"] == pytest.approx(expected)
 
 
-@pytest.mark.parametrize(("k", "temperature"), [(20, 0.07), (20, 1.0), (200, 0.1), (7, 0.0001)])
+@pytest.mark.parametrize(("k", "temperature"), [(20, 0.07), (20, 1.0), (200, 0.1), (7, 0.0001), (50, 0.0001)])
 def test_weighted_votes_are_those_of_scikit_learn(make_embeddings: Make, k: int, temperature: float) -> None:
     train, labels, val, truth = blobs(seed=k, classes=9, images=300, spread=2.0)
     train, val = (unit_rows(rows, "").astype(np.float64) for rows in (train, val))

@@ -1,5 +1,6 @@
 """Linear classifiers on layers: which layers, pooled how, trained as if each were alone, on an encoder left alone."""
 
+import copy
 import dataclasses
 import shutil
 import signal
@@ -312,22 +313,23 @@ def test_each_layers_classifier_is_the_one_trained_alone(
         }
 
 
+@pytest.mark.parametrize("seed", [0, 3])
 def test_training_is_that_of_a_softmax_regression_on_the_pooled_layer(
-    probing: Callable[..., Probing], trained: list[LayerProbes], images: SimpleNamespace, weights: Path
+    probing: Callable[..., Probing], trained: list[LayerProbes], images: SimpleNamespace, weights: Path, seed: int
 ) -> None:
     """Written out in float64, on the same views: standardise by the batch, one linear layer, SGD with momentum."""
-    found = probing(layers=("L3",), epochs=2, milestones=1, learning_rate=0.02).measured()
+    found = probing(layers=("L3",), epochs=2, milestones=1, learning_rate=0.02, seed=seed).measured()
     (classifier,) = trained[0].classifiers
     state, card = load_weights(weights)
     layers = Layers(architectures.load(card.architecture, card.contract, state, ""), ("L3",), "")
-    fresh = LayerProbes(layers, 10, 0).classifiers[0][2]
+    fresh = LayerProbes(layers, 10, seed).classifiers[0][2]
     weight, bias = (parameter.detach().double() for parameter in fresh.parameters())
     speeds = [torch.zeros_like(weight), torch.zeros_like(bias)]
     pack = read_pack(images.train)
     recipe, augmentation = layer_probe.Options(epochs=2, batch_size=32), augmentations.named("affine-elastic", 32)
-    for step, batch in enumerate(stream(pack, augmentation, recipe, views=1, seed=0, workers=0, first=0)):
+    for step, batch in enumerate(stream(pack, augmentation, recipe, views=1, seed=seed, workers=0, first=0)):
         rate = 0.02 if step < 5 else 0.002
-        seed_here(0, step)
+        seed_here(seed, step)
         (features,) = (layer.double() for layer in layers(batch.augmented(augmentation, torch.device("cpu")).views[0]))
         mean, variance = features.mean(dim=(0, 2), keepdim=True), features.var(dim=(0, 2), keepdim=True, correction=0)
         rows = ((features - mean) / (variance + 1e-5).sqrt()).flatten(1)
@@ -339,6 +341,33 @@ def test_training_is_that_of_a_softmax_regression_on_the_pooled_layer(
     torch.testing.assert_close(classifier[2].weight.double(), weight, rtol=1e-3, atol=1e-5)
     torch.testing.assert_close(classifier[2].bias.double(), bias, rtol=1e-3, atol=1e-5)
     assert found.values["top1"] == found.values["top1@L3"]
+
+
+def test_what_a_val_image_is_taken_for_does_not_depend_on_those_beside_it(
+    probing: Callable[..., Probing], trained: list[LayerProbes], images: SimpleNamespace
+) -> None:
+    """Batch norms use what they have seen of train, and see nothing of val."""
+    probing(epochs=1).measured()
+    (probes,) = trained
+    before = copy.deepcopy(probes.state_dict())
+    pack, augmentation = read_pack(images.val), augmentations.named("affine-elastic", 32)
+    in_pairs, at_once = (layer_probe.predictions(probes.train(), pack, augmentation, size, 0) for size in (2, 100))
+    for name in LEVELS:
+        assert (in_pairs[name] == at_once[name]).mean() > 0.97, "but for rounding"
+    assert all(torch.equal(tensor, before[key]) for key, tensor in probes.state_dict().items())
+
+
+def test_val_images_are_brought_to_size_as_the_encoders_contract_says(
+    images: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoder = architectures.build("resnet18_x0.125", InputContract(24, interpolation="bicubic"))
+    probes, pack = LayerProbes(Layers(encoder, ("L5",), ""), 10, 0), read_pack(images.val)
+    seen: list[Tensor] = []
+    monkeypatch.setattr(probes, "logits", lambda shown: [seen.append(shown) or torch.zeros(len(shown), 10)])
+    augmentation = augmentations.named("crop-flip", 24)
+    layer_probe.predictions(probes, pack, augmentation, 32, 0)
+    views = [augmentation.center(pack.image(number), "bicubic") for number in range(len(pack))]
+    assert torch.equal(torch.cat(seen), augmentations.to_float(torch.stack(views)))
 
 
 def test_the_encoder_is_left_as_it_was(

@@ -429,6 +429,8 @@ def test_the_encoder_sees_augmented_views_and_stays_as_it_is(cached: SimpleNames
     assert not any(parameter.requires_grad for parameter in encoder.parameters())
     for name, tensor in encoder.backbone.state_dict().items():
         assert torch.equal(tensor, state[name]), name
+    of_another_run = next(features.batches(rows, recipe, 1, 0))
+    assert not torch.equal(of_another_run.indices, batches[0].indices)
     fresh = architectures.load(card.architecture, card.contract, state, "").eval()
     for batch in batches:
         torch.testing.assert_close(batch.frozen_output, fresh(batch.views[0]), rtol=1e-5, atol=1e-6)
@@ -490,6 +492,20 @@ def test_a_finished_run_is_kept_when_a_later_one_is_broken_off(
     steps[:] = [math.nan] * 100
     assert measured(*pair, *lists, **{**options, "runs": runs}).values == expected
     assert len(steps) - 100 == 3 * (2 * runs - 2)
+
+
+def test_a_run_goes_on_only_from_its_own_checkpoint(pair: tuple[Path, Path]) -> None:
+    train = read_embeddings(pair[0])
+
+    def key(code: str = "", rows: Sequence[int] = (0, 1), made: Any = train, **options: Any) -> str:
+        return linear_probe.key_of(code, linear_probe.Options(**options), made, rows)
+
+    inputs = ({"weights": "other"}, {"transform": "other"}, {"dataset_fingerprint": "other"})
+    others = [key(code="other"), key(rows=(0, 2)), *(key(made=dataclasses.replace(train, **each)) for each in inputs)]
+    others += [key(seed=1), key(epochs=7), key(presets=("moco",)), key(learning_rates=(0.1,))]
+    others += [key(views="cached"), key(augmentation="moco-v2")]
+    assert len({key(), *others}) == 1 + len(others)
+    assert key(runs=3, labels=(1, 10)) == key(), "each run and share of labels has a checkpoint of its own"
 
 
 def test_a_terminated_probe_goes_on_and_ends_as_an_unbroken_one(cached: SimpleNamespace, tmp_path: Path) -> None:

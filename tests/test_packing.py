@@ -22,6 +22,7 @@ from PIL import Image
 
 from stages import align, cluster, embed, fetch_dataset, knn
 from stages.artifacts.embeddings import read_embeddings
+from stages.datasets import packed
 from stages.datasets.decoding import UndecodableError, checked, decoded
 from stages.datasets.packed import PackedImages, read_pack, write_packs
 from stages.datasets.resized import resized
@@ -275,10 +276,19 @@ def test_a_split_of_nothing_but_corrupt_images_is_refused(tmp_path: Path) -> Non
     assert not list(tmp_path.iterdir())
 
 
+def test_images_are_packed_whole_however_many_bytes_are_copied_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(packed, "SLICE", 100)
+    write_packs({tmp_path / "t.h5": ("train", split_of([0, 0, 0], 1))}, name="toy", source="toy")
+    assert contents(read_pack(tmp_path / "t.h5")) == [PHOTO + bytes([number]) for number in range(3)]
+
+
 def test_labels_and_boxes_of_what_is_left_out_go_with_it(tmp_path: Path) -> None:
     files = [PHOTO, b"", PHOTO + b"2"]
     labels = np.array([[1, 0], [0, 1], [-1, 1]], dtype=np.int8)
-    boxes = Boxes(np.array([0, 1, 3, 4]), np.eye(4, dtype=np.float32), np.array([0, 1, 1, 0]), np.zeros(4, dtype=bool))
+    difficult = np.array([False, False, False, True])
+    boxes = Boxes(np.array([0, 1, 3, 4]), np.eye(4, dtype=np.float32), np.array([1, 1, 1, 0]), difficult)
     split = Split(("a", "b"), labels, files, boxes)
     write_packs({tmp_path / "t.h5": ("train", split)}, name="toy", source="toy", skip_corrupt=1)
     pack = read_pack(tmp_path / "t.h5")
@@ -287,6 +297,8 @@ def test_labels_and_boxes_of_what_is_left_out_go_with_it(tmp_path: Path) -> None
     assert pack.boxes is not None
     assert pack.boxes.offsets.tolist() == [0, 1, 2]
     np.testing.assert_array_equal(pack.boxes.corners, np.eye(4)[[0, 3]])
+    assert pack.boxes.classes.tolist() == [1, 0]
+    assert pack.boxes.difficult.tolist() == [False, True]
 
 
 def test_what_was_left_out_is_counted_to_the_metrics(photos: Path, tmp_path: Path, weights: Path) -> None:

@@ -106,6 +106,14 @@ def test_rows_are_those_of_one_array(rows: Any) -> None:
     assert found.dtype == VECTORS.dtype
 
 
+@pytest.mark.parametrize("dtypes", [("f2", "f4"), ("f4", "f2")])
+def test_rows_of_both_precisions_are_read_in_the_higher_whichever_comes_first(dtypes: tuple[str, str]) -> None:
+    parts = [(VECTORS[:7] + np.float32(1e-3)).astype(dtypes[0]), (VECTORS[7:] + np.float32(1e-3)).astype(dtypes[1])]
+    found = JoinedRows(parts)
+    assert found.dtype == found[:].dtype == np.float32
+    np.testing.assert_array_equal(found[:], np.concatenate([part.astype(np.float32) for part in parts]))
+
+
 @pytest.mark.parametrize("row", [-1, 30])
 def test_rows_that_are_not_there_are_an_error(row: int) -> None:
     with pytest.raises(IndexError, match="of 30"):

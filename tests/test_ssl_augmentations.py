@@ -131,6 +131,16 @@ def test_the_order_of_the_parts_differs_between_images(monkeypatch: pytest.Monke
     assert 140 < int(by_bright.sum()) < 260
 
 
+def test_an_image_is_jittered_then_grey_then_blurred_then_solarised(
+    images: Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(photometric, "_uniform", lambda rows, low, high: torch.full((len(rows),), float(high)))
+    all_of_it = Photometric(0, 0, 0, 0.3, 2, *[1.0] * 4)
+    jittered = F.rgb_to_grayscale(F.adjust_hue(images, 0.3), 3)
+    expected = F.solarize(F.gaussian_blur(jittered, [5, 5], [2.0, 2.0]), 0.5)
+    torch.testing.assert_close(all_of_it(images), expected, rtol=0, atol=5e-6)
+
+
 # The augmentations.
 
 
@@ -201,6 +211,7 @@ def test_a_small_crop_of_swav_has_96_pixels_where_a_full_one_has_224() -> None:
 
 
 SCALES = {
+    ("crop-flip", 0): (0.08, 1.0),
     ("moco-v2", 0): (0.2, 1.0),
     ("moco-v2", 1): (0.2, 1.0),
     ("simclr", 0): (0.08, 1.0),
@@ -253,13 +264,25 @@ def test_the_parameters_are_the_papers(name: str, view: int, monkeypatch: pytest
     assert used[0].sigma == (0.1, 2.0)
 
 
-@pytest.mark.parametrize(("name", "bicubic"), [("moco-v2", False), ("swav", False), ("simclr", True), ("byol", True)])
-def test_crops_are_resized_as_in_the_papers(name: str, bicubic: bool) -> None:
-    mode = v2.InterpolationMode.BICUBIC if bicubic else v2.InterpolationMode.BILINEAR
-    assert v2.InterpolationMode(augmentations.named(name, 28).crop.interpolation) == mode  # type: ignore[attr-defined]
+@pytest.mark.parametrize(("name", "view"), SCALES)
+def test_crops_are_those_of_torchvisions_transforms_with_the_papers_interpolation(name: str, view: int) -> None:
+    mode = v2.InterpolationMode.BICUBIC if name in ("simclr", "byol") else v2.InterpolationMode.BILINEAR
+    image = torch.randint(0, 256, (3, 70, 90), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    augmentation, size = augmentations.named(name, 28), 12 if view >= 2 else 28
+    theirs = v2.Compose(
+        [
+            v2.RandomResizedCrop(size, SCALES[name, view], (3 / 4, 4 / 3), mode, antialias=True),
+            v2.RandomHorizontalFlip(),
+        ]
+    )
+    for seed in range(8):
+        torch.manual_seed(seed)
+        found = augmentation.sample(image, view)
+        torch.manual_seed(seed)
+        assert torch.equal(found, theirs(image))
 
 
-@pytest.mark.parametrize(("name", "view"), [("crop-flip", 0), *SCALES])
+@pytest.mark.parametrize(("name", "view"), SCALES)
 def test_crops_are_antialiased_as_pillows_are(name: str, view: int) -> None:
     """Of a chessboard of single pixels, nothing but grey is left; without a filter, patterns are."""
     rows, columns = torch.arange(448)[:, None], torch.arange(448)

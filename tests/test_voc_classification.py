@@ -85,6 +85,26 @@ def test_the_cost_is_that_of_the_best_cross_validation(pair: tuple[Path, Path]) 
     assert areas != pytest.approx(reference([3]), abs=0.1)
 
 
+def test_each_cost_is_tried_in_as_many_folds_as_asked_for(
+    pair: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fitted: list[int] = []
+    fit = LinearSVC.fit
+
+    def noting(self: LinearSVC, inputs: Any, targets: Any) -> LinearSVC:
+        fitted.append(len(inputs))
+        machine: LinearSVC = fit(self, inputs, targets)
+        return machine
+
+    monkeypatch.setattr(LinearSVC, "fit", noting)
+    found = measured(*pair, costs="-4", folds=5)
+    known = [int((made(0, 120)[1][:, column] != -1).sum()) for column in range(3)]
+    assert len(fitted) == 3 * (5 + 1), "a class, in five folds and on all that is known of it"
+    assert fitted[5::6] == known
+    assert all(abs(count - 0.8 * known[0]) < 2 for count in fitted[:5])
+    assert "5-fold" in found.protocol
+
+
 def test_difficult_images_count_neither_in_training_nor_in_scoring(make_embeddings: Make, tmp_path: Path) -> None:
     (train, labels), (val, truth) = made(0, 120), made(1, 120)
     names = ("cat", "dog", "cow")

@@ -456,3 +456,16 @@ def test_seeds_of_one_method_are_accepted(write: Write) -> None:
     cell = comparison.cell(comparison.groups[0], comparison.rows[0], "knn")
     assert cell is not None
     assert (cell.mean, cell.seeds) == (0.5, (0, 1))
+
+
+def test_encoders_that_were_measured_more_or_less_often_have_their_own_deviation_and_the_fewest_repeats(
+    write: Write,
+) -> None:
+    pair = [
+        write("a", "tiny", distilled("m", seed=0), "knn", 1, 9),
+        write("b", "tiny", distilled("m", seed=1), "knn", 3),
+    ]
+    (comparison,) = read_comparisons(pair)
+    cell = comparison.cell(comparison.groups[0], comparison.rows[0], "knn")
+    assert cell is not None
+    assert (cell.mean, cell.std, cell.repeats) == (2, pytest.approx(2**0.5), 1)

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from stages import results_page, write_table
 from stages.artifacts.metrics import Metrics, write_metrics
 from stages.errors import UserError
+from stages.tables.layout import MINUS, signed
 from stages.tables.notes import images
 from stages.tables.reported import Number, Place, read_reported
 from tests.conftest import assert_refused, card, program
@@ -183,6 +184,24 @@ def test_csv_by_hand(table: dict[str, str]) -> None:
         ",Ours,NN,top1," + near.format("50.7,0.707107,0 1,1", "50.7,0.3,0.0", "ours0 ours1"),
         ",Mine,Linear,top1," + linear.format("55.5,,0,1", ",,", "mine"),
     ]
+
+
+def test_bold_is_the_best_of_its_column_and_group_and_whatever_looks_as_good(tmp_path: Path, write: Write) -> None:
+    found = {"A": {"One": 60.04, "Two": 59.96, "Three": 59.94}, "B": {"One": 70.0, "Two": 71.0, "Three": 69.0}}
+    places = [(group, row) for group, rows in found.items() for row in rows]
+    cells = [
+        ("--cell", group, row, "NN", "top1", write(f"{group}{row}", "knn", {"top1": found[group][row]}))
+        for group, row in places
+    ]
+    names = ("--groups", "A", "B", "--rows", "One", "Two", "Three", "--columns", "NN")
+    text = squeezed(written_table(tmp_path, *names, *(word for cell in cells for word in cell))["markdown"])
+    assert "|One|**60.0**|70.0|" in text
+    assert "|Two|**60.0**|**71.0**|" in text
+    assert "|Three|59.9|69.0|" in text
+
+
+def test_a_difference_that_rounds_to_nothing_has_no_minus() -> None:
+    assert [signed(each) for each in (-0.04, 0.04, -0.06, 12.34)] == ["+0.0", "+0.0", f"{MINUS}0.1", "+12.3"]
 
 
 def test_wide_groups_are_one_below_the_other_with_what_each_has(tmp_path: Path, write: Write, paper: Path) -> None:
