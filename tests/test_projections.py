@@ -161,12 +161,14 @@ def test_seed_learns_from_the_projections(
     heads: Path, teacher_cache: Path, small_splits: tuple[Path, Path], tmp_path: Path, capsys: Any
 ) -> None:
     recipe = {"epochs": 4, "batch_size": 32, "learning_rate": 0.05, "queue_length": 101, "train": small_splits[0]}
-    student = Training(tmp_path, "distill", {"method": "seed", "teacher_embeddings": teacher_cache, **recipe})
+    student = Training(
+        tmp_path / "student", "distill", {"method": "seed", "teacher_embeddings": teacher_cache, **recipe}
+    )
     with pytest.raises(SystemExit):
         distill.main(student.argv)
     way = " or ".join(f"--teacher-{name} and --teacher-heads" for name in ("embeddings", "views", "weights"))
     assert capsys.readouterr().err.endswith(f"seed takes its teacher by {way}\n")
-    distill.main(student.within(tmp_path, teacher_heads=heads).argv)
+    distill.main(student.within(student.folder, teacher_heads=heads).argv)
     losses = [float(row[1]) for row in student.losses()[1:]]
     assert losses[-1] < losses[0]
 
