@@ -179,10 +179,9 @@ def slots(groups: Sequence[Group]) -> float:
     return sum(len(group.bars) + GAP for group in groups)
 
 
-def middles_of(groups: Sequence[Group]) -> list[float]:
-    """Where each group's middle is on the axis."""
-    starts = itertools.accumulate((len(group.bars) + GAP for group in groups), initial=0.0)
-    return [start + (len(group.bars) - 1) / 2 for start, group in zip(starts, groups, strict=False)]
+def starts_of(groups: Sequence[Group]) -> list[float]:
+    """Where each group's first bar is on the axis."""
+    return list(itertools.accumulate((len(group.bars) + GAP for group in groups[:-1]), initial=0.0))
 
 
 def misfits(names: Sequence[str], middles: Sequence[float], inches: float, size: float) -> set[int]:
@@ -224,7 +223,8 @@ def _panel(axis: "Axes", groups: Sequence[Group], looks: Mapping[str, Look], inc
 
 def _write_names(axis: "Axes", groups: Sequence[Group]) -> float:
     """Write the groups' names under the axis, on their sides if they have no room; returns the inches they take."""
-    names, middles = [group.name for group in groups], middles_of(groups)
+    names = [group.name for group in groups]
+    middles = [start + (len(group.bars) - 1) / 2 for start, group in zip(starts_of(groups), groups, strict=False)]
     frame = axis.get_window_extent()
     places = [(axis.transData.transform((middle, 0))[0] - frame.x0) / DPI for middle in middles]
     size, rotation = 10, 0
@@ -242,8 +242,7 @@ def _bars(axis: "Axes", groups: Sequence[Group], looks: Mapping[str, Look], floo
     """Draw the bars, each ``inches`` wide; returns the inches that the numbers above them take."""
     numbers = [cell.shown(cell.mean) for _, cell in _flat(groups) if cell]
     upright = max((width_of(number, SMALL) for number in numbers), default=0.0) + 0.06 > inches
-    start = 0.0
-    for group in groups:
+    for start, group in zip(starts_of(groups), groups, strict=False):
         for place, (label, cell) in enumerate(group.bars):
             if cell:
                 axis.bar(start + place, cell.mean - floor, width=0.88, bottom=floor, **looks[label])
@@ -255,7 +254,6 @@ def _bars(axis: "Axes", groups: Sequence[Group], looks: Mapping[str, Look], floo
         for place, mark in enumerate(group.marks):
             if mark is not None:
                 axis.plot(start + place, mark, **MARK)
-        start += len(group.bars) + GAP
     if inches <= 0.11 or any(group.marks for group in groups) or not numbers:
         return 0.1
     return 0.1 + (max(width_of(number, 7) for number in numbers) if upright else SMALL / 72)

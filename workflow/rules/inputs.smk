@@ -366,6 +366,11 @@ def get_common_figures():
     return ["results/figures/comparison.png", *curves, *pictures]
 
 
+def get_figures():
+    """The figures of the experiment: common ones, and those of its tables."""
+    return [*get_common_figures(), *(f"results/figures/{name}.png" for name in experiment.figures)]
+
+
 def get_claims():
     """The claims about tables, as `stages.judge_claims` takes them."""
     return " ".join(

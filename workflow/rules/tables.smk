@@ -174,7 +174,7 @@ rule results_page:
         tables=expand("results/tables/{table}.{kind}", table=experiment.tables, kind=["md", "csv"]),
         comparison="results/tables/comparison.md",
         # Linked, not read.
-        figures=ancient([*get_common_figures(), *expand("results/figures/{figure}.png", figure=experiment.figures)]),
+        figures=ancient(get_figures()),
     output:
         page=report("results/results.md", caption="../report/results-page.rst", category="Tables"),
     log:

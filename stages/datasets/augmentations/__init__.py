@@ -2,6 +2,7 @@
 
 import torch
 from torch import Tensor
+from torchvision.transforms.v2 import functional as F
 
 from stages import plugins
 from stages.errors import UserError, at_least
@@ -38,6 +39,16 @@ class Augmentation:
     def center(self, image: Tensor, interpolation: str = "bilinear") -> Tensor:
         """A decoded image, uint8 [3, H, W], to its evaluation view, uint8 [3, size, size]."""
         raise NotImplementedError
+
+
+def squashed(image: Tensor, size: int, interpolation: str) -> Tensor:
+    """All of an image, uint8 [3, H, W], whatever its shape, as a square of ``size``."""
+    return F.resize(image, [size, size], interpolation=F.InterpolationMode(interpolation), antialias=True)
+
+
+def flipped_by_chance(image: Tensor) -> Tensor:
+    """The image or, with probability 1/2, its mirror image."""
+    return F.horizontal_flip(image) if torch.rand(()) < 0.5 else image
 
 
 def to_float(images: Tensor) -> Tensor:

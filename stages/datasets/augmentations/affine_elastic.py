@@ -11,10 +11,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from torchvision.transforms.v2 import functional as transforms
 
 from stages import processes
-from stages.datasets.augmentations import Augmentation
+from stages.datasets.augmentations import Augmentation, squashed
 
 
 class AffineElastic(Augmentation):
@@ -40,8 +39,7 @@ class AffineElastic(Augmentation):
         return self.center(image)
 
     def center(self, image: Tensor, interpolation: str = "bilinear") -> Tensor:
-        mode = transforms.InterpolationMode(interpolation)
-        return transforms.resize(image, [self.size, self.size], interpolation=mode, antialias=True)
+        return squashed(image, self.size, interpolation)
 
     def batch(self, images: Tensor, view: int = 0) -> Tensor:
         moved = F.grid_sample(images, self._grid(images), mode="bilinear", padding_mode="zeros", align_corners=False)

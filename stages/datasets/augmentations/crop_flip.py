@@ -1,11 +1,10 @@
 """CompRess's augmentation: a random resized crop and a horizontal flip (section 4; no colour jitter)."""
 
-import torch
 from torch import Tensor
 from torchvision.transforms.v2 import RandomResizedCrop
 from torchvision.transforms.v2 import functional as F
 
-from stages.datasets.augmentations import Augmentation
+from stages.datasets.augmentations import Augmentation, flipped_by_chance
 
 REPEATABLE = True
 """It draws nothing on whole batches, so that a view of an image can be had again, by its seed."""
@@ -38,4 +37,4 @@ def crop_and_flip(image: Tensor, crop: RandomResizedCrop) -> Tensor:
     place = crop.make_params([image])
     size, interpolation, antialias = crop.size, crop.interpolation, crop.antialias
     cropped = F.resized_crop(image, **place, size=size, interpolation=interpolation, antialias=antialias)
-    return F.horizontal_flip(cropped) if torch.rand(()) < 0.5 else cropped
+    return flipped_by_chance(cropped)

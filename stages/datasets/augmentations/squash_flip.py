@@ -4,11 +4,9 @@ VISSL's linear SVMs on VOC 2007 see images so (eval_resnet_8gpu_transfer_voc07_s
 out objects that its labels name: of 1,030 labels of a slice of VOC 2007, 51 were of nothing within it.
 """
 
-import torch
 from torch import Tensor
-from torchvision.transforms.v2 import functional as F
 
-from stages.datasets.augmentations import Augmentation
+from stages.datasets.augmentations import Augmentation, flipped_by_chance, squashed
 
 REPEATABLE = True
 
@@ -20,9 +18,7 @@ class SquashFlip(Augmentation):
     transform = "squashed to a square"
 
     def sample(self, image: Tensor, view: int = 0) -> Tensor:
-        squashed = self.center(image)
-        return F.horizontal_flip(squashed) if torch.rand(()) < 0.5 else squashed
+        return flipped_by_chance(self.center(image))
 
     def center(self, image: Tensor, interpolation: str = "bilinear") -> Tensor:
-        mode = F.InterpolationMode(interpolation)
-        return F.resize(image, [self.size, self.size], interpolation=mode, antialias=True)
+        return squashed(image, self.size, interpolation)
