@@ -184,7 +184,7 @@ def evaluation(name: str, **options: object) -> Callable[[Project], None]:
 
 
 def augmentation_of_probes(project: Project) -> None:
-    project.replace("stages/datasets/augmentations/crop_flip.py", "torch.rand(()) < 0.5", "torch.rand(()) <= 0.5")
+    project.replace("stages/datasets/augmentations/crop_flip.py", "* 256 / 224", "* 8 / 7")
 
 
 def content(project: Project) -> None:
@@ -309,7 +309,7 @@ def test_one_more_view_is_embedded_beside_those_that_are_there(finished: Project
     assert len(list(csv.DictReader((project.path / f"results/encoders/{student}/history.csv").open()))) == 3
     teachers_views(project, 3)
     assert project.would_run() == distilled_again(*STUDENTS) | {"embed_view teacher 1", "embed_view teacher 2"}
-    project.replace("stages/datasets/augmentations/crop_flip.py", "torch.rand(()) < 0.5", "torch.rand(()) <= 0.5")
+    augmentation_of_probes(project)
     assert project.would_run() == distilled_again(*STUDENTS) | {f"embed_view teacher {number}" for number in range(3)}
 
 
