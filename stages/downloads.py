@@ -63,13 +63,14 @@ def wait_for_others(file: IO[bytes]) -> None:
 
 def _receive_all(url: str, file: IO[bytes], partial: Path, otherwise: str) -> None:
     """Receive what ``file`` still lacks, in as many attempts as bring it further."""
-    failures = 0
+    failures, furthest = 0, _length(file)
     while True:
-        before = _length(file)
         try:
             return _receive(url, file, _validator_of(partial), otherwise)
         except _BrokenError as error:
-            failures = 1 if _length(file) > before else failures + 1
+            # Not further than the attempt before it: a server that cannot resume may break at other places for ever.
+            failures = 1 if _length(file) > furthest else failures + 1
+            furthest = max(furthest, _length(file))
             if failures == ATTEMPTS:
                 raise UserError(
                     f"{url}: {error}; given up after {ATTEMPTS} attempts; received {_length(file)} bytes, kept in "

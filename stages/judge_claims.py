@@ -9,7 +9,7 @@ by more than the margin, in every column and group. A margin of -1 says: at most
 """
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,6 +21,8 @@ from stages.tables.layout import MISSING, Entry, Table, signed
 if TYPE_CHECKING:
     from stages.tables.claims import Claim, Pair
 
+    Judged = tuple[Claim, Path, Sequence[Pair]]
+
 NOTES = (
     "Each cell: by how much the better row is above the other, in the unit of the table, and whether the claim holds. "
     "Welch's t-test over the seeds says so, one-sided at 5%, either way; else the difference is within noise. Of one "
@@ -29,7 +31,7 @@ NOTES = (
     "change a verdict. Where two rows are equal, one verdict in ten is wrong.",
 )
 
-CSV_COLUMNS = ("claim", "group", "column", "better", "worse", "margin", "difference", "reported", "verdict")
+CSV_COLUMNS = ("claim", "table", "group", "column", "better", "worse", "margin", "difference", "reported", "verdict")
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -44,12 +46,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     from stages.artifacts.rows import write_rows
     from stages.tables.points import read_points
 
-    judged = {}
+    judged: list[Judged] = []
     for words in arguments.claim:
         claim, table = _claim(words)
-        judged[claim] = list(claim.pairs(read_points(table)))
-        if not judged[claim]:
+        pairs = list(claim.pairs(read_points(table)))
+        if not pairs:
             raise UserError(f"{table}: has no column in which both {claim.better} and one of the others was measured")
+        judged.append((claim, table, pairs))
     text = written_in_markdown(judged)
     write_text(arguments.markdown, text)
     write_rows(arguments.csv, CSV_COLUMNS, _facts(judged))
@@ -69,19 +72,19 @@ def _claim(words: Sequence[str]) -> "tuple[Claim, Path]":
         ) from None
 
 
-def written_in_markdown(judged: "Mapping[Claim, Sequence[Pair]]") -> str:
+def written_in_markdown(judged: "Sequence[Judged]") -> str:
     """How many comparisons each claim holds in, then the comparisons themselves."""
     blocks = ["## What is claimed, and whether it holds here", markdown.table(_overview(judged))]
-    for claim, pairs in judged.items():
+    for claim, _, pairs in judged:
         blocks += [f"### {markdown.escaped(claim.text)}", markdown.table(_table(claim, pairs))]
     return "\n\n".join([*blocks, markdown.notes(NOTES)]) + "\n"
 
 
-def _overview(judged: "Mapping[Claim, Sequence[Pair]]") -> Table:
+def _overview(judged: "Sequence[Judged]") -> Table:
     from stages.tables.claims import VERDICTS
 
     rows = []
-    for claim, pairs in judged.items():
+    for claim, _, pairs in judged:
         counts = Counter(pair.verdict for pair in pairs)
         rows.append((claim.text, [Entry(str(counts[verdict] or "")) for verdict in VERDICTS]))
     return Table(corner="comparisons in which it", spans=[], columns=VERDICTS, parts=[rows])
@@ -109,11 +112,12 @@ def _entry(pair: "Pair") -> Entry:
     return Entry(first + beside, strong=first if pair.verdict == "holds" else "")
 
 
-def _facts(judged: "Mapping[Claim, Sequence[Pair]]") -> Iterator[dict[str, object]]:
-    for claim, pairs in judged.items():
+def _facts(judged: "Sequence[Judged]") -> Iterator[dict[str, object]]:
+    for claim, table, pairs in judged:
         for pair in pairs:
             yield {
                 "claim": claim.text,
+                "table": table.stem,
                 "group": pair.better.group,
                 "column": pair.better.column,
                 "better": claim.better,

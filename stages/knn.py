@@ -113,7 +113,7 @@ def accuracies(
         if options.shots or not found:
             rows = labelled
             if options.shots:
-                rows = labelled[drawn(labels[labelled], options.shots, random, str(train.path))]
+                rows = labelled[drawn(labels[labelled], train.classes, options.shots, random, str(train.path))]
             anchors = train.unit_slices(rows if options.shots else chosen, slice_bytes())
             similarities, neighbours = nearest(anchors, queries, options.k, str(train.path))
             weights = weights_of(similarities, options)
@@ -131,15 +131,17 @@ def weights_of(similarities: "NDArray[np.float32]", options: Options) -> "NDArra
     return np.exp((similarities - similarities[:, :1]).astype(np.float64) / options.temperature)
 
 
-def drawn(labels: "NDArray[np.int64]", shots: int, random: "np.random.Generator", where: str) -> "NDArray[np.int64]":
-    """``shots`` random rows of each class; a class with fewer is an error."""
+def drawn(
+    labels: "NDArray[np.int64]", classes: Sequence[str], shots: int, random: "np.random.Generator", where: str
+) -> "NDArray[np.int64]":
+    """``shots`` random rows of each of the ``classes``; one with fewer is an error."""
     import numpy as np
 
     rows = []
-    for label in np.unique(labels):
+    for label, name in enumerate(classes):
         members = np.flatnonzero(labels == label)
         if len(members) < shots:
-            raise UserError(f"{where}: class {label} has {len(members)} images, fewer than the {shots} shots asked for")
+            raise UserError(f"{where}: class {name} has {len(members)} images, fewer than the {shots} shots asked for")
         rows.append(random.choice(members, size=shots, replace=False))
     return np.concatenate(rows)
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from stages.command_line import output, parser_of, run
 from stages.tables import latex, markdown
 from stages.tables.layout import MISSING, Entry, Table
-from stages.tables.notes import DEVIATION, images, repeats, seeds
+from stages.tables.notes import DEVIATION, devices, images, repeats, seeds
 from stages.tables.tidy import facts_of
 
 if TYPE_CHECKING:
@@ -137,10 +137,10 @@ def _measured(comparison: "Comparison") -> Iterator[str]:
     alike = len({count for count in counts.values() if count}) == 1
     yield f"Dataset: {comparison.dataset}" + (f"{max(counts.values())}." if alike else ".")
     for name in (*comparison.evaluations, *comparison.costs):
-        cells = [comparison.cell_of(encoder, name) for encoder in comparison.encoders_of(name)]
+        cells = [cell for encoder in comparison.encoders_of(name) if (cell := comparison.cell_of(encoder, name))]
         what = f"{comparison.shown(name)} in percent; " if name in comparison.evaluations else ""
         yield (
-            f"{heading(name)}: {what}{metrics[name].protocol}{repeats([cell for cell in cells if cell])}"
+            f"{heading(name)}: {what}{metrics[name].protocol}{repeats(cells)}{devices(cells)}"
             + ("." if alike or not counts[name] else f"; {counts[name].removeprefix(', ')}.")
         )
 

@@ -25,7 +25,7 @@ from PIL import Image
 from stages.artifacts import embeddings
 from stages.artifacts.assignments import Assignments, read_assignments, write_assignments
 from stages.artifacts.atomic import atomic, atomic_with_digest, write_text
-from stages.artifacts.embeddings import Embeddings, read_embeddings, unit_rows
+from stages.artifacts.embeddings import Embeddings, read_embeddings, threads, unit_rows
 from stages.artifacts.metrics import Metrics, read_metrics, write_metrics
 from stages.artifacts.weights import InputContract, digest_of, load_weights, read_card, save_weights
 from stages.datasets.packed import read_pack, write_packs
@@ -206,6 +206,12 @@ def test_embeddings_come_back_as_they_were_written(make_embeddings: Make, dtype:
         "skipped": 3,
     }
     assert found.card == card(dimension=5)
+
+
+@pytest.mark.parametrize(("number", "expected"), [("3", 3), ("4,2", 4), ("", len(os.sched_getaffinity(0)))])
+def test_threads_are_as_many_as_openmps(monkeypatch: pytest.MonkeyPatch, number: str, expected: int) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", number)
+    assert threads() == expected
 
 
 def test_the_memory_map_cannot_be_written_through(make_embeddings: Make) -> None:

@@ -119,6 +119,15 @@ def test_every_column_that_has_both_rows_is_compared(tmp_path: Path) -> None:
     assert (float(rows[0]["difference"]), float(rows[0]["reported"])) == (10.0, pytest.approx(11.7))
 
 
+def test_one_sentence_about_two_tables_is_judged_of_each(tmp_path: Path) -> None:
+    up, down = (write(tmp_path / f"{name}.csv", cells) for name, cells in (("up", CELLS[:2]), ("down", CELLS[3:5])))
+    text, rows = judged(
+        tmp_path, up, *("0", "Ours", "Reg"), "--claim", "Ours | theirs", str(down), *("0", "Ours", "Reg")
+    )
+    assert text.count("### Ours \\| theirs\n") == 2
+    assert [(row["table"], row["verdict"]) for row in rows] == [("up", "holds"), ("down", "does not hold")]
+
+
 def test_groups_stand_side_by_side(tmp_path: Path) -> None:
     cells = [{**each, "group": group} for group in ("R18", "V2") for each in CELLS]
     text, rows = judged(tmp_path, write(tmp_path / "a.csv", cells), "-1", "Ours", "Reg")

@@ -92,6 +92,15 @@ def test_a_server_that_keeps_failing_is_one_line_and_the_next_run_goes_on(
     assert server.sent == len(CONTENT)
 
 
+def test_a_server_that_begins_anew_each_time_is_left(server: FileServer, path: Path, pauses: list[float]) -> None:
+    """It breaks now earlier, now later: each second attempt gets further than the last, and none than the first."""
+    server.ranges = False
+    server.faults = [("stop", HALF - 1000 * (number % 2)) for number in range(50)]
+    with pytest.raises(UserError, match=r"given up after 6 attempts"):
+        downloads.fetch(server.url("f.pth"), path, OTHERWISE)
+    assert len(pauses) == downloads.ATTEMPTS - 1
+
+
 @pytest.mark.parametrize("status", [408, 429, 500, 502, 503, 504])
 def test_a_passing_failure_is_tried_again_after_growing_pauses(
     status: int, server: FileServer, path: Path, pauses: list[float]

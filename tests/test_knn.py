@@ -84,7 +84,7 @@ def test_one_shot_is_the_nearest_of_the_images_drawn(make_embeddings: Make) -> N
     found = measured(make_embeddings("train", train, labels), make_embeddings("val", val, truth), shots=1, draws=4)
     accuracies = []
     for seed in range(4):
-        rows = knn.drawn(labels, 1, np.random.default_rng(seed), "")
+        rows = knn.drawn(labels, "abcdef", 1, np.random.default_rng(seed), "")
         right = 0
         for query, label in zip(val.astype(np.float64), truth, strict=True):
             cosines = [query @ train[row] / np.linalg.norm(train[row].astype(np.float64)) for row in rows]
@@ -171,15 +171,20 @@ def test_ties_are_broken_evenly_at_random(row: list[int], shares: dict[int, floa
 def test_shots_are_that_many_different_images_of_every_class(seed: int, shots: int) -> None:
     random = np.random.default_rng(seed)
     labels = random.permutation(np.repeat(np.arange(5), random.integers(4, 9, size=5)))
-    rows = knn.drawn(labels, shots, random, "train.h5")
+    rows = knn.drawn(labels, "abcde", shots, random, "train.h5")
     assert len(set(rows)) == len(rows)
     np.testing.assert_array_equal(np.bincount(labels[rows]), [shots] * 5)
 
 
 def test_every_image_of_a_class_is_drawn_in_some_draw() -> None:
     labels = np.repeat(np.arange(3), 4)
-    seen = {row for seed in range(60) for row in knn.drawn(labels, 1, np.random.default_rng(seed), "")}
+    seen = {row for seed in range(60) for row in knn.drawn(labels, "abc", 1, np.random.default_rng(seed), "")}
     assert seen == set(range(12))
+
+
+def test_a_class_without_images_has_fewer_than_the_shots() -> None:
+    with pytest.raises(UserError, match=r"train\.h5: class b has 0 images, fewer than the 1 shots asked for"):
+        knn.drawn(np.array([0, 0, 2, 2]), "abc", 1, np.random.default_rng(0), "train.h5")
 
 
 @pytest.mark.parametrize("options", [{}, {"k": 8}, {"shots": 1, "draws": 3}, {"shots": 8, "k": 5}])
@@ -228,7 +233,7 @@ def test_metrics_tell_what_was_measured(one_hot_pair: tuple[Path, Path]) -> None
     [
         ({"k": 81}, "train.h5: 81 neighbours asked for, but there are 80 images"),
         ({"k": 21, "shots": 2}, "train.h5: 21 neighbours asked for, but there are 20 images"),
-        ({"shots": 9}, "train.h5: class 0 has 8 images, fewer than the 9 shots asked for"),
+        ({"shots": 9}, "train.h5: class class 0 has 8 images, fewer than the 9 shots asked for"),
         ({"k": 0}, "--k is 0; expected at least 1"),
         ({"draws": 0}, "--draws is 0; expected at least 1"),
         ({"shots": -1}, "--shots is -1; expected at least 0"),

@@ -1,11 +1,14 @@
 """The figures, by their pixels and by what they choose to show."""
 
 import contextlib
+import csv
+import dataclasses
 import io
 import itertools
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -18,16 +21,17 @@ from numpy.typing import NDArray
 from PIL import Image, ImageColor
 
 from stages import plot
-from stages.artifacts.assignments import Assignments, write_assignments
+from stages.artifacts.assignments import Assignments, read_assignments, write_assignments
 from stages.artifacts.metrics import Metrics, write_metrics
 from stages.datasets.packed import PackedImages, read_pack, write_packs
 from stages.datasets.sources import Split
 from stages.errors import UserError
-from stages.figures import bars, clusters, curves
+from stages.figures import bars, clusters, curves, lines
 from stages.figures.style import OKABE_ITO, drawing
 from stages.figures.text import broken
 from stages.tables.comparison import read_comparisons
 from stages.tables.results import Cell
+from stages.write_table import CSV_COLUMNS
 from tests.conftest import assert_refused, card, program
 
 HEADER = "epoch,loss,learning_rate,images_per_second,waiting_share"
@@ -180,21 +184,28 @@ def test_names_are_broken_where_their_parts_are_joined(characters: int, expected
     assert broken("sup-teacher--r18_x0.25--seed0 →\nv3", characters) == expected
 
 
-def drawn_texts(panels: Sequence[bars.Panel], looks: Mapping[str, bars.Look], path: Path) -> tuple[Any, list[Any]]:
-    """The figure of these panels as it was written, and all texts in it."""
+def drawn_texts(kind: ModuleType, draw: Callable[[], None]) -> tuple[Any, list[Any]]:
+    """The figure that ``draw`` writes by this module, and all texts in it, none of them cut or on another."""
     figures = []
 
     @contextlib.contextmanager
-    def kept(*arguments: Any) -> Iterator[Any]:
-        with drawing(*arguments) as figure:
+    def kept(*arguments: Any, **options: Any) -> Iterator[Any]:
+        with drawing(*arguments, **options) as figure:
             figures.append(figure)
             yield figure
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(bars, "drawing", kept)
-        bars.draw_panels(panels, looks, path)
+        patch.setattr(kind, "drawing", kept)
+        draw()
     (figure,) = figures
-    return figure, [text for text in figure.findobj(Text) if text.get_visible() and text.get_text().strip()]
+    texts = [text for text in figure.findobj(Text) if text.get_visible() and text.get_text().strip()]
+    boxes = [text.get_window_extent() for text in texts]
+    for text, box in zip(texts, boxes, strict=True):
+        assert 0 <= box.x0 < box.x1 <= figure.bbox.x1, text
+        assert 0 <= box.y0 < box.y1 <= figure.bbox.y1, text
+    placed = list(zip(texts, boxes, strict=True))
+    assert not [(one, other) for (one, a), (other, b) in itertools.combinations(placed, 2) if a.overlaps(b)]
+    return figure, texts
 
 
 LONG = "sup-teacher--resnet18_x0.25--q128--seed0 →\nmobilenet_v3_small"
@@ -209,19 +220,45 @@ def test_no_text_is_cut_or_on_another(tmp_path: Path, panels: int, names: list[s
         bars.Group(name, tuple((look, cell(99 - place, 3.0)) for place, look in enumerate(looks))) for name in names
     ]
     label, title = "top1@compress,10% of all labels, %", "a-dataset-of-a-long-name: linear on a tenth of its labels"
-    figure, texts = drawn_texts([bars.Panel(title, label, groups)] * panels, looks, tmp_path / "bars.png")
-    boxes = [text.get_window_extent() for text in texts]
-    assert len(boxes) > panels * len(names) * 4
-    for text, box in zip(texts, boxes, strict=True):
-        assert 0 <= box.x0 < box.x1 <= figure.bbox.x1, text
-        assert 0 <= box.y0 < box.y1 <= figure.bbox.y1, text
-    met = [
-        (one, other)
-        for (one, a), (other, b) in itertools.combinations(zip(texts, boxes, strict=True), 2)
-        if a.overlaps(b)
-    ]
-    assert not met
+    shown = [bars.Panel(title, label, groups)] * panels
+    figure, texts = drawn_texts(bars, lambda: bars.draw_panels(shown, looks, tmp_path / "bars.png"))
+    assert len(texts) > panels * len(names) * 4
     assert all(axis.get_window_extent().height >= 150 * 1.89 for axis in figure.axes)
+
+
+@pytest.mark.parametrize("rows", [1, 4, 9])
+def test_no_text_of_lines_is_cut_or_on_another(tmp_path: Path, rows: int) -> None:
+    table = tmp_path / "a.csv"
+    with table.open("w", newline="") as file:
+        writer = csv.DictWriter(file, CSV_COLUMNS, restval="", extrasaction="ignore")
+        writer.writeheader()
+        for group, row, column in itertools.product((50, 100, 1000), range(rows), ("NN", f"{LONG} at one per cent")):
+            name = f"teacher--mobilenet_v2--compress-2q-small-{row}"
+            facts = {"value": "top1", "unit": "percent", "mean": row + group, "std": 1}
+            writer.writerow({"group": group, "row": name, "column": column, **facts})
+    _, texts = drawn_texts(lines, lambda: lines.draw(table, "groups", [], "epochs", "", tmp_path / "a.png"))
+    assert len([text for text in texts if "compress-2q" in text.get_text()]) == rows
+
+
+def test_a_long_title_of_clusters_is_whole(tmp_path: Path, clustered: dict[str, Path]) -> None:
+    found = read_assignments(clustered["assignments"])
+    named = dataclasses.replace(
+        found, card=card(name="teacher--efficientnet_b0--cluster-classification-of-much-and-more--seed0")
+    )
+    write_assignments(clustered["assignments"], named)
+    _, texts = drawn_texts(clusters, lambda: draw_clusters(clustered, tmp_path / "c.png"))
+    (title,) = [text.get_text() for text in texts if "random images" in text.get_text()]
+    assert title.count("\n") == 1
+
+
+def test_a_bar_below_zero_goes_down_from_it(tmp_path: Path) -> None:
+    groups = [bars.Group("", (("first", cell(-40)), ("second", cell(60))))]
+    looks = bars.coloured(["first", "second"])
+    bars.draw_panels([bars.Panel("", "", groups)], looks, tmp_path / "bars.png")
+    picture = pixels(tmp_path / "bars.png")
+    (down, _), (up, _) = highest(picture, BLUE), highest(picture, ORANGE)
+    assert down.start == pytest.approx(up.stop, abs=3)
+    assert (down.stop - down.start) / (up.stop - up.start) == pytest.approx(40 / 60, abs=0.05)
 
 
 def test_a_bar_is_not_as_wide_as_its_panel(tmp_path: Path) -> None:
@@ -290,6 +327,10 @@ def test_error_bars_are_drawn(tmp_path: Path, write: Write) -> None:
         ([cell(88, 10), cell(98, 3)], (70, 101)),  # the error bars are in the picture
         ([cell(95)], (90, 95)),
         ([cell(0)], (0, 1)),
+        ([cell(0.01), cell(0.04)], (0, 0.04)),  # small units fill the axis
+        ([cell(2, 3), cell(50)], (0, 50)),  # nothing is below zero
+        ([cell(-0.4, 0.1), cell(2)], (-0.5, 2)),  # a correlation may be
+        ([cell(-3)], (-3, 1)),
     ],
 )
 def test_the_axis_starts_at_a_ten_below_all_bars(cells: Sequence[Cell], expected: tuple[float, float]) -> None:
@@ -520,6 +561,12 @@ def test_refuses_no_rows(clustered: dict[str, Path], capsys: pytest.CaptureFixtu
     with pytest.raises(SystemExit):
         plot.main(["clusters", *places, f"--rows={count}"])
     assert "expected a whole number of at least 1" in capsys.readouterr().err
+
+
+def test_refuses_more_columns_than_the_figure_has_pixels(tmp_path: Path, clustered: dict[str, Path]) -> None:
+    with pytest.raises(UserError, match="--columns is 400: so many images do not fit"):
+        draw_clusters(clustered, tmp_path / "c.png", columns=400)
+    assert not (tmp_path / "c.png").exists()
 
 
 @pytest.mark.parametrize("name", ["figure", "figure.jpg", "figure.PNG"])

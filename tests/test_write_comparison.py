@@ -15,7 +15,9 @@ import pytest
 from stages import write_comparison
 from stages.artifacts.metrics import Metrics, write_metrics
 from stages.errors import UserError
+from stages.tables import latex
 from stages.tables.comparison import read_comparisons
+from stages.tables.results import Cell
 from tests.conftest import assert_refused, card, program
 
 PROTOCOLS = {"linear": "40 epochs", "knn": "1-NN, cosine", "cluster-alignment": "10-means", "one_shot": "1-NN, 1-shot"}
@@ -241,6 +243,17 @@ def test_latex_by_hand(tmp_path: Path, write: Write) -> None:
     assert written_comparison(tmp_path, metrics)["latex"] == LATEX
 
 
+def test_latex_does_not_take_a_label_for_an_option() -> None:
+    assert latex.escaped("[43] a|b") == "{[}43] a$|$b"
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"), [(0.0371, "0.0371"), (99.96, "100"), (999.4, "999"), (999.96, "1,000"), (1234.5, "1,234")]
+)
+def test_what_has_a_unit_has_three_digits(value: float, expected: str) -> None:
+    assert Cell(value, None, (0,), 1, (), "M").shown(value) == expected
+
+
 def test_latex_is_well_formed(tmp_path: Path, small: list[Path], write: Write) -> None:
     """Environments and braces close, and each line of a tabular fills its columns."""
     text = written_comparison(tmp_path, [*small, write("d", "x_y", distilled("m", "no_metrics"), "one_shot", 1)])[
@@ -396,19 +409,21 @@ def test_what_has_units_has_a_table_of_its_own(tmp_path: Path, write: Write) -> 
     units = {"parameters": "M", "images_per_s": "images/s", "ratio": ""}
     values = {"parameters": 11.1765, "images_per_s": 1234.5, "ratio": 2.0}
     cost = {"values": values, "units": units, "n": {"train": 0, "val": 0}, "protocol": "of the backbone"}
+    here, there = ({**cost, "notes": {"device": device}} for device in ("an H100", "2 threads"))
     metrics = [
         write("a", "tiny", distilled("m"), "knn", 1),
-        write("a", "tiny", distilled("m"), "linear", 0, **cost),
-        write("alone", "huge", pretrained("byol"), "linear", 0, **cost),
+        write("a", "tiny", distilled("m"), "linear", 0, **here),
+        write("b", "tiny", distilled("other"), "linear", 0, **here),
+        write("alone", "huge", pretrained("byol"), "linear", 0, **there),
     ]
     written = written_comparison(tmp_path, metrics)
     text = written["markdown"]
     assert cells(text, "Evaluation") == ["NN"]
     assert "Other encoders" not in text
-    assert cells(text, "linear") == ["images_per_s (images/s)", "parameters (M)", "ratio"]
-    assert cells(text, "a (tiny)") == cells(text, "alone (huge)") == ["1,234", "11.2", "2"]
+    assert cells(text, "linear") == ["parameters (M)", "images_per_s (images/s)", "ratio"]
+    assert cells(text, "a (tiny)") == cells(text, "alone (huge)") == ["11.2", "1,234", "2"]
     assert "- Dataset: toy, 100 train and 20 val images.\n" in text
-    assert "- Linear: of the backbone.\n" in text
+    assert "- Linear: of the backbone; on an H100 and 2 threads.\n" in text
     assert "toy,big,,tiny,m,linear,parameters,M,11.1765" in written["csv"]
 
 

@@ -45,24 +45,13 @@ class Embeddings:
     transform: str
     skipped: int = 0
 
-    def unit(self, rows: NDArray[np.int64] | None = None) -> NDArray[np.float32]:
+    def unit(self, rows: range | NDArray[np.int64] | None = None) -> NDArray[np.float32]:
         """The vectors of ``rows`` (by default of all) as float32, l2-normalised; a zero or non-finite one is an error.
 
-        It takes no more memory than they do, and some parts: a million of 2048 dimensions are 8 GB.
+        It takes no more memory than they do, and some parts: a million of 2048 dimensions are 8 GB. Each thread makes a
+        part: one alone is slower than a GPU's search.
         """
-        return self._filled(range(len(self.labels)) if rows is None else rows)
-
-    def unit_slices(
-        self, rows: NDArray[np.int64] | None = None, size: int | None = None
-    ) -> Iterator[NDArray[np.float32]]:
-        """What `unit` returns, in order, some rows at a time: ``size`` bytes of them, by default `SLICE_BYTES`."""
         chosen = range(len(self.labels)) if rows is None else rows
-        step = self._rows_in(size or SLICE_BYTES)
-        for start in range(0, len(chosen), step):
-            yield self._filled(chosen[start : start + step])
-
-    def _filled(self, chosen: range | NDArray[np.int64]) -> NDArray[np.float32]:
-        """The unit vectors of the rows ``chosen``, a part by each thread: one alone is slower than a GPU's search."""
         filled = np.empty((len(chosen), self.vectors.shape[1]), np.float32)
         step = self._rows_in(PART_BYTES)
 
@@ -75,6 +64,15 @@ class Embeddings:
             for _ in pool.map(fill, range(0, len(chosen), step)):
                 pass  # The first error is raised here.
         return filled
+
+    def unit_slices(
+        self, rows: NDArray[np.int64] | None = None, size: int | None = None
+    ) -> Iterator[NDArray[np.float32]]:
+        """What `unit` returns, in order, some rows at a time: ``size`` bytes of them, by default `SLICE_BYTES`."""
+        chosen = range(len(self.labels)) if rows is None else rows
+        step = self._rows_in(size or SLICE_BYTES)
+        for start in range(0, len(chosen), step):
+            yield self.unit(chosen[start : start + step])
 
     def _rows_in(self, size: int) -> int:
         """How many float32 vectors there are in ``size`` bytes, at least one."""
@@ -91,7 +89,8 @@ class Embeddings:
 
 def threads() -> int:
     """How many threads this process is to compute with: as many as the libraries are told to, or one a core."""
-    return int(os.environ.get("OMP_NUM_THREADS") or len(os.sched_getaffinity(0)))
+    outermost = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0]  # OpenMP takes a number for each nested level.
+    return int(outermost or len(os.sched_getaffinity(0)))
 
 
 def unit_rows(

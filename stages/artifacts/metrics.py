@@ -95,7 +95,7 @@ def metrics_of(
 
 
 def write_metrics(path: Path, metrics: Metrics) -> None:
-    write_text(path, json.dumps(dataclasses.asdict(metrics), indent=2, sort_keys=True) + "\n")
+    write_text(path, json.dumps(dataclasses.asdict(metrics), indent=2) + "\n")
 
 
 def read_metrics(path: Path) -> Metrics:

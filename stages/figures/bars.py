@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stages.figures.style import DPI, GREY, OKABE_ITO, WIDTH, drawing
-from stages.figures.text import BREAKS, fitted, width_of, within
+from stages.figures.text import BREAKS, across, fitted, width_of, within
 from stages.tables.comparison import Comparison, read_comparisons
 from stages.tables.results import Cell, heading
 
@@ -92,8 +92,8 @@ def draw_panels(panels: Sequence[Panel], looks: Mapping[str, Look], path: Path, 
     """Draw the panels, two in a line if they are narrow, above a legend of the ``looks`` and of the ``marks``."""
     columns = 1 if len(panels) == 1 or max((slots(panel.groups) for panel in panels), default=0) > 36 else 2
     lines = max(1, math.ceil(len(panels) / columns))
-    across = _across([*looks, *([marks] if marks else [])])
-    legend_height = LEGEND_LINE * (2 + math.ceil((len(looks) + bool(marks)) / across))
+    wide = across([*looks, *([marks] if marks else [])], WIDTH)
+    legend_height = LEGEND_LINE * (2 + math.ceil((len(looks) + bool(marks)) / wide))
     with drawing(path, lines * PANEL_HEIGHT + legend_height) as figure:
         axes = list(figure.subplots(lines, columns, squeeze=False).flat)
         for axis, panel in zip(axes, panels, strict=False):
@@ -109,7 +109,7 @@ def draw_panels(panels: Sequence[Panel], looks: Mapping[str, Look], path: Path, 
             title=NOTE if deviations else None,
             title_fontsize="small",
             loc="outside lower center",
-            ncols=across,
+            ncols=wide,
             fontsize=9,
             frameon=False,
             columnspacing=1.4,
@@ -166,12 +166,17 @@ def coloured(labels: Sequence[str]) -> dict[str, Look]:
 def limits(cells: Sequence[Cell], marks: Sequence[float] = ()) -> tuple[float, float]:
     """Where the axis starts and the highest bar ends, its error and the marks included.
 
-    The start is zero or, to tell close numbers apart, a multiple of ten that leaves something of the lowest bar.
+    The start is zero, the lowest number below it or, to tell close ones apart, a multiple of ten that leaves something
+    of the lowest bar.
     """
     low = min([cell.mean - (cell.std or 0) for cell in cells] + list(marks))
     high = max([cell.mean + (cell.std or 0) for cell in cells] + list(marks))
     floor = 10.0 * math.floor((low - 0.15 * max(high - low, 2)) / 10)
-    return (floor if floor > high / 3 else 0.0), max(high, 1.0)
+    if any(cell.mean < 0 for cell in cells):
+        floor = low
+    elif floor <= high / 3:
+        floor = 0.0
+    return floor, high if high > 0 else 1.0
 
 
 def slots(groups: Sequence[Group]) -> float:
@@ -194,12 +199,6 @@ def misfits(names: Sequence[str], middles: Sequence[float], inches: float, size:
     return {*past, *meeting, *(place - 1 for place in meeting)}
 
 
-def _across(labels: Sequence[str]) -> int:
-    """How many of these labels fit in a line of the legend, of which each column is as wide as its longest."""
-    widths = [0.5 + width_of(label, 9) for label in labels]
-    return len(widths) if sum(widths) < WIDTH - 0.3 else max(1, int((WIDTH - 0.3) / max(widths)))
-
-
 def _flat(groups: Sequence[Group]) -> list[tuple[str, Cell | None]]:
     return [bar for group in groups for bar in group.bars]
 
@@ -217,7 +216,7 @@ def _panel(axis: "Axes", groups: Sequence[Group], looks: Mapping[str, Look], inc
     axis.set_ylim(floor, ceiling)
     around = (inches / slot - slots(groups)) / 2
     axis.set_xlim(-0.5 - GAP / 2 - around, slots(groups) - 0.5 - GAP / 2 + around)
-    axis.set_ylabel(within(label + (f" (axis from {floor:g})" if floor else ""), LEAST_HEIGHT, size=10))
+    axis.set_ylabel(within(label + (f" (axis from {floor:g})" if floor > 0 else ""), LEAST_HEIGHT, size=10))
     axis.set_xticks([])
 
 
@@ -245,11 +244,12 @@ def _bars(axis: "Axes", groups: Sequence[Group], looks: Mapping[str, Look], floo
     for start, group in zip(starts_of(groups), groups, strict=False):
         for place, (label, cell) in enumerate(group.bars):
             if cell:
-                axis.bar(start + place, cell.mean - floor, width=0.88, bottom=floor, **looks[label])
+                base = max(floor, 0.0)
+                axis.bar(start + place, cell.mean - base, width=0.88, bottom=base, **looks[label])
                 if cell.std is not None:
                     axis.errorbar(start + place, cell.mean, cell.std, color="black", elinewidth=0.8, capsize=1.5)
                 if inches > 0.11:
-                    foot = floor if group.marks else None
+                    foot = base if group.marks else None
                     _number(axis, start + place, cell, foot, upright=upright)
         for place, mark in enumerate(group.marks):
             if mark is not None:
@@ -265,7 +265,7 @@ def _number(axis: "Axes", position: float, cell: Cell, foot: float | None, *, up
 
     axis.annotate(
         cell.shown(cell.mean),
-        (position, cell.mean + (cell.std or 0) if foot is None else foot),
+        (position, max(cell.mean + (cell.std or 0), 0.0) if foot is None else foot),
         xytext=(0, 2 if foot is None else 4),
         textcoords="offset points",
         ha="center",

@@ -9,14 +9,15 @@ from stages.artifacts.assignments import read_assignments
 from stages.datasets.packed import PackedImages, read_pack
 from stages.errors import UserError
 from stages.figures.style import DPI, WIDTH, drawing
+from stages.figures.text import within
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
     from PIL import Image
 
-LABELS, TITLE, EDGE = 1.05, 0.35, 0.06
-"""Inches left of the images, above and around them."""
+LABELS, TITLE, EDGE, LINE = 1.05, 0.35, 0.06, 0.17
+"""Inches left of the images, above and around them, and of each more line above."""
 
 SPACING = 4
 """Pixels between the images."""
@@ -38,11 +39,13 @@ def draw(assignments: Path, images: Path, split: str, path: Path, rows: int, col
     check_pair(assignments, found.dataset_fingerprint, len(assigned), pack, split)
     lines = chosen(assigned, found.clusters, rows, columns, seed)
     side = (round((WIDTH - LABELS - EDGE) * DPI) + SPACING) // columns - SPACING
+    if side < 1:
+        raise UserError(f"--columns is {columns}: so many images do not fit beside each other in {WIDTH:g} inches")
     picture = mosaic([[decoded(pack, index, side) for index in line.shown] for line in lines], columns, side)
-    title = (
-        f"{found.card.name}, {found.dataset} {split}: {len(lines)} of {found.clusters} clusters, random images of each"
-    )
-    with drawing(path, picture.shape[0] / DPI + TITLE + EDGE, layout=None) as figure:
+    what = f"{found.card.name}, {found.dataset} {split}: {len(lines)} of {found.clusters} clusters"
+    title = within(f"{what}, random images of each", WIDTH - LABELS - EDGE, size=10)
+    above = TITLE + LINE * title.count("\n")
+    with drawing(path, picture.shape[0] / DPI + above + EDGE, layout=None) as figure:
         height, width = picture.shape[0] / DPI / figure.get_figheight(), picture.shape[1] / DPI / WIDTH
         axis = figure.add_axes((LABELS / WIDTH, EDGE / figure.get_figheight(), width, height))
         axis.imshow(picture, interpolation="nearest", aspect="auto")

@@ -1,6 +1,7 @@
 """A table as lines over what its groups, columns or rows count, such as epochs, beside what is reported."""
 
 import dataclasses
+import itertools
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -8,7 +9,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from stages.errors import UserError
 from stages.figures.labels import axis_label, mark_label
-from stages.figures.style import CHARACTER, GREY, OKABE_ITO, WIDTH, drawing
+from stages.figures.style import GREY, OKABE_ITO, WIDTH, drawing
+from stages.figures.text import across, width_of, within
 from stages.tables.points import Point, number_of, read_points
 
 if TYPE_CHECKING:
@@ -17,9 +19,6 @@ if TYPE_CHECKING:
 PANEL_HEIGHT, LEGEND_LINE = 3.3, 0.25
 COLUMNS = 2
 MARKERS = "os^Dv*P"
-WIDE = 30
-"""From this ratio of the largest number to the smallest on, the axis is logarithmic."""
-
 Look = tuple[str, str]
 """A line's colour and marker."""
 
@@ -52,16 +51,17 @@ def draw(table: Path, over: Over, references: Sequence[str], x: str, y: str, pat
     columns = min(COLUMNS, len(panels))
     lines = math.ceil(len(panels) / columns)
     legend = _legend(looks, points)
-    with drawing(path, lines * PANEL_HEIGHT + 2 * LEGEND_LINE) as figure:
+    wide = across([handle.get_label() for handle in legend], WIDTH)
+    with drawing(path, lines * PANEL_HEIGHT + LEGEND_LINE * (1 + math.ceil(len(legend) / wide))) as figure:
         axes = list(figure.subplots(lines, columns, squeeze=False).flat)
         for axis, (name, part) in zip(axes, panels.items(), strict=False):
             _panel(axis, part, looks, WIDTH / columns)
-            axis.set_title(name, loc="left", fontweight="bold")
+            axis.set_title(within(name, WIDTH / columns - 0.9, size=10, weight="bold"), loc="left", fontweight="bold")
             axis.set_xlabel(x)
             axis.set_ylabel(axis_label([place.point for place in part], y))
         for axis in axes[len(panels) :]:
             axis.set_axis_off()
-        figure.legend(handles=legend, loc="outside lower center", ncols=min(4, len(legend)), fontsize=9, frameon=False)
+        figure.legend(handles=legend, loc="outside lower center", ncols=wide, fontsize=9, frameon=False)
 
 
 def places_of(points: Sequence[Point], over: Over) -> list[Place]:
@@ -149,20 +149,30 @@ def _level(axis: "Axes", point: Point) -> None:
 
 
 def _scale(axis: "Axes", numbers: Sequence[float], inches: float) -> None:
-    """Ticks where there are points; logarithmic where they span far. Of levels alone there are none."""
+    """Ticks where there are points; logarithmic where that keeps them further apart. Of levels alone there are none."""
     from matplotlib.ticker import NullLocator
 
-    if not numbers:
-        axis.set_xticks([])
-    elif numbers[0] > 0 and numbers[-1] > WIDE * numbers[0]:
-        axis.set_xscale("log")
+    apart = closest(numbers)
+    if numbers and numbers[0] > 0:
+        logarithmic = closest([math.log(number) for number in numbers])
+        if logarithmic > apart:
+            axis.set_xscale("log")
+        apart = max(apart, logarithmic)
     labels = [f"{number:,.0f}" if number >= 1000 else f"{number:g}" for number in numbers]
-    crowded = CHARACTER * sum(len(label) + 2 for label in labels) > inches - 0.9
-    axis.set_xticks(numbers, labels, rotation=30 if crowded else 0, ha="right" if crowded else "center")
+    room = apart * (inches - 1.1)
+    level = room > max((width_of(label, 10) for label in labels), default=0.0) + 0.1
+    rotation = 0 if level else 30 if room > 0.3 else 90
+    axis.set_xticks(numbers, labels, rotation=rotation, ha="right" if rotation == 30 else "center")
     axis.xaxis.set_minor_locator(NullLocator())
     axis.grid(axis="y", color="#E4E4E4", linewidth=0.7)
     axis.set_axisbelow(True)
     axis.margins(x=0.04, y=0.12)
+
+
+def closest(numbers: Sequence[float]) -> float:
+    """The smallest distance between two of these rising numbers, as a part of that from the first to the last."""
+    steps = [after - before for before, after in itertools.pairwise(numbers)]
+    return min(steps) / sum(steps) if steps else 1.0
 
 
 def _legend(looks: Mapping[str, Look], points: Sequence[Point]) -> list[Any]:

@@ -15,9 +15,6 @@ DPI = 150
 WIDTH = 9.0
 """Inches: 1350 pixels, which a README shows at about two thirds."""
 
-CHARACTER = 0.08
-"""A character's width in inches, about."""
-
 OKABE_ITO = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442")
 """Colours that colour-blind readers tell apart; black is kept for text."""
 

@@ -59,3 +59,9 @@ def within(text: str, inches: float, size: float, weight: str = "normal") -> str
     """The text in lines of at most so many inches."""
     lines = fitted([text], lambda texts: [0] if width_of(texts[0], size, weight) > inches else [])
     return lines[0] if lines else broken(text, SHORTEST)
+
+
+def across(labels: Sequence[str], inches: float) -> int:
+    """How many of these labels fit in a line of a legend, of which each column is as wide as its longest."""
+    widths = [0.5 + width_of(label, 9) for label in labels]
+    return len(widths) if sum(widths) < inches - 0.3 else max(1, int((inches - 0.3) / max(widths)))

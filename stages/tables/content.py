@@ -6,7 +6,7 @@ from pathlib import Path
 
 from stages.errors import UserError
 from stages.tables.layout import MINUS, MISSING, Entry, Table, signed
-from stages.tables.notes import DEVIATION, images, repeats, seeds
+from stages.tables.notes import DEVIATION, devices, images, repeats, seeds
 from stages.tables.reported import Number, Place, Reported
 from stages.tables.results import Cell, read_result, shown, summary
 
@@ -237,7 +237,8 @@ def _about_the_columns(content: Content) -> Iterator[str]:
         for fact, places in facts.items():
             names = dict.fromkeys(place.group or place.row for place in places)
             where = f" ({', '.join(names)})" if len(facts) > 1 else ""
-            texts.append(fact + repeats([content.measured[place].cell for place in places]) + where)
+            cells = [content.measured[place].cell for place in places]
+            texts.append(fact + repeats(cells) + devices(cells) + where)
         if texts:
             yield f"{column}: {'; '.join(texts)}."
 

@@ -38,6 +38,13 @@ def repeats(cells: Sequence["Cell"]) -> str:
     return "" if text == "1" else f"; mean of {text} repeats"
 
 
+def devices(cells: Sequence["Cell"]) -> str:
+    """The machines that an evaluation which depends on them ran on."""
+    notes = [result.metrics.notes for cell in cells for result in cell.results]
+    names = dict.fromkeys(note["device"] for note in notes if "device" in note)
+    return f"; on {' and '.join(names)}" if names else ""
+
+
 def images(n: Mapping[str, int]) -> str:
     """As in ", 100 train and 20 val images (1 more left out)"; nothing of what needs none."""
     counts = " and ".join(f"{n[split]} {split}" for split in ("train", "val") if n.get(split))

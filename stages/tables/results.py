@@ -72,7 +72,7 @@ class Cell:
         """Percent have one digit after the point; what has a unit has about three in all."""
         if self.unit is None:
             return f"{value:.1f}"
-        return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
+        return f"{value:,.0f}" if abs(value) >= 999.5 else f"{value:.3g}"
 
 
 def read_result(path: Path) -> Result:
