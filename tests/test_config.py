@@ -15,7 +15,8 @@ import yaml
 from experiment import commands, encoders, source, tables
 from experiment.architectures import require_architecture, timm_models
 from experiment.config import ConfigError, Experiment
-from experiment.configfile import check_file
+from experiment.configfile import check_file, kept
+from snakemake.common.configfile import load_configfile
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -633,6 +634,14 @@ REFUSALS = {
         CONFIG["datasets"]["digits"],
         ["datasets: 'my-photos' is no name", "(letters, digits and underscores)"],
     ),
+    "a number for a dataset's name": (
+        "datasets",
+        {1: CONFIG["datasets"]["digits"]},
+        ["datasets: expected text, got 1"],
+    ),
+    "a number for an encoder's name": ("encoders", {5: {"dataset": "digits"}}, ["encoders: expected text, got 5"]),
+    "a number for an evaluation's name": ("evaluations", {5: {}}, ["evaluations: expected text, got 5", "letters"]),
+    "a number for a table's name": ("tables", {1: {"columns": {}, "rows": {}}}, ["tables: expected text, got 1"]),
     "a text for a list": ("students/0/methods", "compress-1q", ["students[0].methods: expected a list, got 'comp"]),
 }
 
@@ -813,6 +822,17 @@ def test_a_live_teacher_of_another_size_is_refused(teacher: str) -> None:
     )
 
 
+def test_a_claim_of_rows_that_share_no_cell_is_refused() -> None:
+    config = edited("tables/mine/groups", {name: {**TABLE["groups"][name]} for name in "AB"}, TABLED)
+    config["tables"]["mine"]["groups"]["A"]["other"] = "resnet18_x0.5"  # which has no untrained one of this name
+    config["tables"]["mine"]["groups"]["B"]["other"] = "mobilenet_v2"
+    config["tables"]["mine"]["rows"]["In B alone"] = "untrained-{other}"
+    Experiment({**config, "claims": [{**CLAIM, "worse": ["In B alone", 0.5]}]})
+    with pytest.raises(ConfigError) as refusal:
+        Experiment({**config, "claims": [{**CLAIM, "better": 0.5, "worse": ["In B alone"]}]})
+    assert str(refusal.value).startswith("claims[0]: nothing of mine measures both 0.5 and one of In B alone; expected")
+
+
 def test_networks_of_another_size_are_refused_as_they_cannot_be_cached() -> None:
     with pytest.raises(ConfigError, match=r"simdis-off.* a live teacher sees the same: expected datasets of one size$"):
         Experiment(of_two_sizes(64, teachers=["pretrained"], methods=["simdis-off"]))
@@ -836,6 +856,12 @@ def test_a_teachers_views_are_shared_by_its_students() -> None:
     assert files == {tuple(f"results/views/teacher/{dataset}-crop-flip/{number}.h5" for number in range(3))}
     plain = Experiment(CONFIG)
     assert not any(student.view_files for student in plain.students.values())
+
+
+def test_views_that_no_epoch_shows_are_not_embedded() -> None:
+    group = CONFIG["students"][0]
+    students = Experiment(viewing(options={**group["options"], "epochs": 2})).students.values()
+    assert {len(student.view_files) for student in students} == {2}
 
 
 @pytest.mark.parametrize(
@@ -876,6 +902,8 @@ def test_a_number_that_yaml_reads_as_text_is_shown_as_it_is_to_be_written(text: 
     [
         ("students: []\n\nstudents: []\n", "line 3: the key 'students' is in line 1 already; keep one"),
         ("a:\n  - {x: 1, x: 2}\n", "line 2: the key 'x' is in line 2 already; keep one"),
+        ("a: 1\n{{student}: x}: 2\n", "line 2: a key is a list or mapping; put a name that has braces in quotes"),
+        ("rows:\n  {student}: x\n", "line 2: a key is a list or mapping; put a name that has braces in quotes"),
         ("a: &a {x: 1}\nb:\n  <<: *a\n  y: 1\n  x: 2\n  y: 3\n", "line 6: the key 'y' is in line 4 already; keep one"),
     ],
 )
@@ -915,6 +943,15 @@ def test_a_file_that_is_no_yaml_is_told_with_the_line(text: bytes | None, messag
 )
 def test_no_experiment_of_ours_has_a_key_twice(file: Path) -> None:
     check_file(file)
+
+
+def test_a_config_is_kept_as_it_was(tmp_path: Path) -> None:
+    once, again, other = (kept({"b": 1e-5, "a": [None, value, "±"]}, tmp_path / "kept") for value in (1, 1, True))
+    assert once == again != other
+    assert sorted((tmp_path / "kept").iterdir()) == sorted([once, other])
+    check_file(once)
+    text = json.dumps(load_configfile(once))
+    assert text == json.dumps({"b": 1e-5, "a": [None, 1, "±"]})
 
 
 def test_a_circle_of_teachers_cannot_be_written_down() -> None:

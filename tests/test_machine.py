@@ -8,7 +8,7 @@ import torch
 from experiment import images, machine, slurm
 from experiment.errors import ConfigError
 
-from tests.project import Project
+from tests.project import TINY, Project
 
 
 @pytest.fixture(autouse=True)
@@ -75,6 +75,31 @@ def test_images_are_read_ahead_where_there_are_gpus(tmp_path: Path) -> None:
     for name in "01":
         (project.path / "gpus" / name).mkdir(parents=True)
     assert workers() == {**{stage: {"4"} for stage in stages}, "fetch_dataset": {"1"}, "distill": {"8"}}
+
+
+@pytest.mark.parametrize(
+    ("group", "says"),
+    [
+        (
+            {"options": {**TINY["students"][0]["options"], "bfloat16": True}},
+            "bfloat16: true, which needs an NVIDIA GPU",
+        ),
+        (
+            {"options": {**TINY["students"][0]["options"], "precision": "half"}},
+            "precision: half, which needs an NVIDIA",
+        ),
+    ],
+)
+def test_what_needs_a_gpu_is_refused_before_anything_runs(group: dict[str, object], says: str, tmp_path: Path) -> None:
+    project = Project.tiny(tmp_path / "copy")
+    project.replace("workflow/experiment/machine.py", '"/proc/driver/nvidia/gpus"', '"gpus"')
+    project.write_config({**TINY, "students": [{**TINY["students"][0], **group}]})
+    assert project.would_run()
+    done = project.snakemake()
+    assert done.returncode != 0
+    (line,) = [line for line in done.stdout.splitlines() if line.startswith("error: ")]
+    assert f"error: teacher--resnet18_x0.125--compress-1q--seed0: has {says}" in line
+    assert not (project.path / "results").exists()
 
 
 @pytest.mark.parametrize("there", [0, 2])

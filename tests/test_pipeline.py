@@ -164,6 +164,12 @@ def one_student_less(project: Project) -> None:
     project.write_config({**TINY, "students": [{**group, "methods": ["compress-1q"]}]})
 
 
+def another_order(project: Project) -> None:
+    """Of the table's rows and columns."""
+    encoders, evaluations = (dict(reversed(TINY[part].items())) for part in ("encoders", "evaluations"))
+    project.write_config({**TINY, "encoders": encoders, "evaluations": evaluations})
+
+
 def live_teacher(project: Project) -> None:
     project.write_config({**TINY, "students": [{**TINY["students"][0], "teacher": "live"}]})
 
@@ -280,6 +286,7 @@ EDITS: dict[str, tuple[Callable[[Project], None], set[str]]] = {
         {"label_subset", *(f"knn {encoder} knn" for encoder in ENCODERS), *TABLES},
     ),
     "one student less": (one_student_less, TABLES | {"plot_training_curves"}),
+    "another order": (another_order, TABLES | {"plot_training_curves"}),
     "the content of one image": (content, EVERYTHING),
     "files beside the images": (beside_the_images, set()),
     "where the images are": (another_mount, set()),

@@ -1,12 +1,13 @@
 """What the slurm profile asks of SLURM: the sbatch lines, recorded by stand-ins for SLURM's programs and Apptainer."""
 
+import json
 import re
 import shlex
 from pathlib import Path
 
 import pytest
 
-from tests.project import Project
+from tests.project import TINY, Project
 
 PROFILE = "workflow/profiles/slurm/config.yaml"
 
@@ -68,6 +69,16 @@ def test_a_rule_for_the_cpu_asks_for_cores_memory_and_time(project: Project) -> 
         f"{COMMON}fetch_dataset_wildcards_numerals -p cpu -t 1440 --mem 8000 --nodes=1 --requeue"
         " --ntasks=1 --cpus-per-task=8"
     ]
+
+
+def test_a_job_reads_the_config_that_it_was_submitted_with(project: Project) -> None:
+    project.snakemake(*SLURM, "--retries", "0", "results/datasets/numerals/train.h5")
+    (line,) = (project.path / "sbatch.log").read_text().splitlines()
+    (file,) = re.findall(r"--configfiles (\S+)", line)
+    assert Path(file).is_relative_to(project.path)
+    (project.path / "config.yaml").write_text("datasets: {")
+    assert json.loads(Path(file).read_text()) == TINY
+    assert project.would_run("--configfile", file)
 
 
 def test_a_rule_for_a_gpu_asks_for_one_of_the_sites_model(project: Project) -> None:

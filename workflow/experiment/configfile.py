@@ -1,6 +1,11 @@
-"""A config file itself: that it is YAML that ends, and that no key stands twice, of which YAML keeps the last."""
+"""A config file itself: that it is YAML that ends and whose keys are names, and the config as a run began with it."""
 
+import hashlib
+import json
+import os
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -11,8 +16,8 @@ def check_file(path: Path) -> None:
     """Keys of `<<` may come again, as that is how they are overridden.
 
     Raises:
-        ConfigError: it is no YAML, an anchor stands for what holds itself, or a mapping has a key twice; the line is
-            named.
+        ConfigError: it is no YAML, an anchor stands for what holds itself, or a mapping has a key twice, of which YAML
+            keeps the last, or a list for a key; the line is named.
     """
     try:
         top = yaml.compose(path.read_text())
@@ -21,6 +26,17 @@ def check_file(path: Path) -> None:
         place = f", line {mark.line + 1}" if mark else ""
         raise ConfigError(f"{path}{place}: cannot be read as YAML: {' '.join(str(problem).split())}") from None
     _check_node(path, top, ())
+
+
+def kept(config: Mapping[str, Any], folder: Path) -> Path:
+    """Write the config as it is now below ``folder``, under a name of its content, and return the file."""
+    text = json.dumps(config, indent=1)
+    file = folder.absolute() / f"{hashlib.sha256(text.encode()).hexdigest()[:16]}.json"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    partial = file.with_suffix(f".{os.getpid()}")
+    partial.write_text(text)
+    partial.replace(file)
+    return file
 
 
 def _check_node(path: Path, node: yaml.Node | None, above: tuple[yaml.Node, ...]) -> None:
@@ -34,6 +50,10 @@ def _check_node(path: Path, node: yaml.Node | None, above: tuple[yaml.Node, ...]
         first: dict[str, int] = {}
         for key, value in node.value:
             line = key.start_mark.line + 1
+            if not isinstance(key, yaml.ScalarNode):
+                raise ConfigError(
+                    f"{path}, line {line}: a key is a list or mapping; put a name that has braces in quotes"
+                )
             if key.value in first:
                 raise ConfigError(
                     f"{path}, line {line}: the key {key.value!r} is in line {first[key.value]} already; keep one"

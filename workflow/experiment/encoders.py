@@ -75,7 +75,9 @@ class Student(Trained):
     def view_files(self) -> list[str]:
         """The caches of the views that its teacher embeds, in their order."""
         folder = f"results/views/{self.teacher}/{self.dataset}-{self.augmentation}"
-        return [f"{folder}/{number}.h5" for number in range(self.teacher_views)]
+        # An epoch shows one of them to the student.
+        seen = min(self.teacher_views, max(1, self.options["epochs"]))
+        return [f"{folder}/{number}.h5" for number in range(seen)]
 
     @property
     def heads(self) -> str:

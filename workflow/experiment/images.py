@@ -21,8 +21,8 @@ def location(name: str, configured: Mapping[str, str]) -> str:
 def identity(name: str, configured: Mapping[str, str]) -> str:
     """A digest of what the image is made from: the Dockerfile and its pinned packages, without their comments.
 
-    An image of one's own counts by its address. Whether containers are used at all, and where the image file lies, make
-    no difference: the pins are the same without.
+    An image of a registry counts by its address. Whether containers are used at all, and where the image file lies,
+    make no difference: the pins are the same without.
     """
     if name in configured and "://" in configured[name]:
         return configured[name]

@@ -19,6 +19,9 @@ CACHES = {
 }
 """Who would otherwise keep a cache in the home folder, by the variable that says where."""
 
+FOR_GPUS = {"bfloat16": (True, "false"), "precision": ("half", "single")}
+"""Options of trainings of which one value is for GPUs alone, with that value, and what there is elsewhere."""
+
 DRIVER = Path("/proc/driver/nvidia/gpus")
 """A folder for each GPU that NVIDIA's driver runs."""
 
@@ -35,6 +38,23 @@ def gpus(environment: Mapping[str, str]) -> list[str]:
         return there
     # -1 is how some hide all.
     return [each for each in map(str.strip, allowed.split(",")) if each not in ("", "-1")][: len(there)]
+
+
+def refuse_gpu_only(name: str, options: Mapping[str, object]) -> None:
+    """
+    Args:
+        name: of an encoder.
+        options: those of its training.
+
+    Raises:
+        ConfigError: it can be trained on a GPU alone.
+    """
+    for option, (value, instead) in FOR_GPUS.items():
+        if options.get(option) == value:
+            raise ConfigError(
+                f"{name}: has {option}: {str(value).lower()}, which needs an NVIDIA GPU, and this machine has none; "
+                f"expected {instead}"
+            )
 
 
 def cores_for(asked: int, cores: int, environment: Mapping[str, str]) -> int:

@@ -323,4 +323,10 @@ def _claim(where: str, entry: Mapping[str, Any], tables: Mapping[str, Table]) ->
         raise ConfigError(f"{where}.margin is {entry['margin']}; expected a number")
     if better in worse:
         raise ConfigError(f"{where}.worse: {better} cannot be better than itself; take it out")
+    measured = {(cell.row, cell.group, cell.column) for cell in tables[entry["table"]].cells}
+    if not any((better, group, column) in measured for row, group, column in measured if row in worse):
+        raise ConfigError(
+            f"{where}: nothing of {entry['table']} measures both {better} and one of {', '.join(worse)}; expected rows "
+            "that share a column"
+        )
     return Claim(entry["text"], entry["table"], entry.get("margin", 0), better, worse)

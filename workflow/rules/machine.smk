@@ -5,7 +5,7 @@ from pathlib import Path
 
 from snakemake.settings.types import DeploymentMethod
 
-from experiment import checkpoints, machine, nodes, slurm
+from experiment import checkpoints, configfile, machine, nodes, slurm
 from experiment.errors import require
 
 
@@ -17,13 +17,6 @@ def scaled(amount):
 def get_data_folders():
     """The user's own folders of images."""
     return [dataset.options["path"] for dataset in experiment.datasets.values() if dataset.options.get("path")]
-
-
-def get_site(resource):
-    """What the profile says of a resource, by default or for some rules."""
-    settings = workflow.resource_settings
-    given = [settings._parsed_default_resources, *settings._parsed_overwrite_resources.values()]
-    return {str(resources[resource].raw) for resources in given if resource in resources}
 
 
 def get_asked(rule):
@@ -68,8 +61,10 @@ def check_site():
     asked = {rule: get_asked(rule) for rule in rules}
     nodes.check(asked, is_local=is_local, image=get_container("torch") if in_containers else None)
     if not is_local:
-        slurm.check_partitions(get_site("slurm_partition"), slurm.partitions())
-        slurm.check_gpu_models(get_site("gpu_model"), slurm.gpu_models(), get_half_precision())
+        names = ("slurm_partition", "gpu_model")
+        partitions, models = ({each[name] for each in asked.values() if name in each} for name in names)
+        slurm.check_partitions(partitions, slurm.partitions())
+        slurm.check_gpu_models(models, slurm.gpu_models(), get_half_precision())
 
 
 def require_folders():
@@ -84,6 +79,14 @@ def require_checkpoints():
     for job in get_jobs_to_come():
         if job.rule.name == "fetch_weights":
             checkpoints.require(get_encoder(job.wildcards), get_mirror())
+
+
+def require_gpus():
+    """Refuse a training that no CPU does: the jobs before it may take days."""
+    if is_local and not machine.gpus(os.environ):
+        for job in get_jobs_to_come():
+            if job.rule.name in ("pretrain", "distill", "distill_online"):
+                machine.refuse_gpu_only(job.wildcards.encoder, get_encoder(job.wildcards).options)
 
 
 def require_rules():
@@ -119,5 +122,9 @@ onstart:
         require_rules()
         require_folders()
         require_checkpoints()
+        require_gpus()
     except ConfigError as error:
         sys.exit(f"error: {error}")
+    # A submitted job reads the config when it starts, which may be days from now, and is to read this one.
+    if not is_local:
+        workflow.config_settings.configfiles = [configfile.kept(config, Path(".snakemake/distillery/config"))]

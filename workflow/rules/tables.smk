@@ -17,6 +17,8 @@ rule write_comparison:
     container:
         get_container("faiss")
     params:
+        # Snakemake compares inputs without their order, which is that of rows and bars.
+        order=get_metrics,
         code=source.fingerprint("stages.write_comparison"),
         image=get_image("faiss"),
     shell:
@@ -41,6 +43,8 @@ rule plot_comparison:
     container:
         get_container("faiss")
     params:
+        # Snakemake compares inputs without their order, which is that of rows and bars.
+        order=get_metrics,
         code=source.fingerprint("stages.plot"),
         image=get_image("faiss"),
     shell:
