@@ -91,7 +91,8 @@ def seconds_a_step(
     augmentation = augmentations.named("crop-flip", arguments.size)
 
     def prepare(batch: Batch) -> Batch:
-        return dataclasses.replace(batch.augmented(augmentation, device), frozen_output=teacher(batch))
+        augmented = batch.augmented(augmentation, device)
+        return dataclasses.replace(augmented, frozen_output=teacher(augmented))
 
     batches = functools.partial(stream, pack, augmentation, options, views=1, seed=0, workers=arguments.workers)
     run = Run(options, 0, EPOCH, device, Checkpoint(pack.path.parent / "checkpoints", "benchmark"), 1e9)

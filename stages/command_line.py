@@ -229,6 +229,9 @@ def _message_of(error: Exception) -> str | None:
         return f"the GPU's memory is full ({error}): {_smaller_batches()}take a GPU with more"
     if "can't allocate memory" in str(error):
         return f"the machine's memory is full ({error}): {_smaller_batches()}raise mem_mb"
+    # Inductor's words and Triton's.
+    if "No working C++ compiler found" in str(error) or "Failed to find C compiler" in str(error):
+        return "compile, and precision half, compile code where they run, and there is no compiler: install g++"
     if "DataLoader worker (pid" in str(error):
         return f"a process that reads images has died ({error}): if for want of memory, raise mem_mb or lower --workers"
     if isinstance(error, OSError) and error.filename:

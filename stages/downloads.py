@@ -49,6 +49,7 @@ def fetch(url: str, path: Path, otherwise: str) -> None:
                 partial.unlink(missing_ok=True)
             return
         _receive_all(url, file, partial, otherwise)
+        file.flush()
         os.fsync(file.fileno())
         partial.replace(path)
     _validator_of(partial).unlink(missing_ok=True)

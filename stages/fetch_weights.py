@@ -17,7 +17,7 @@ from stages import downloads
 from stages.checkpoints import catalogue, lock
 from stages.checkpoints.catalogue import Entry
 from stages.command_line import output, parser_of, run
-from stages.errors import UserError, at_least
+from stages.errors import UserError, at_least, unknown
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -50,6 +50,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     from stages.artifacts.weights import EncoderCard, InputContract, save_weights
     from stages.checkpoints import layouts
 
+    if entry.layout not in layouts.LAYOUTS:
+        raise unknown("checkpoint layout", entry.layout, layouts.LAYOUTS)
     contract = InputContract.named(size, entry.normalisation, entry.interpolation)
     encoder = architectures.build(entry.architecture, contract)
 

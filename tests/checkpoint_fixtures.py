@@ -100,6 +100,7 @@ class FileServer:
         self.files: dict[str, bytes] = {}
         self.versions = {"ETag": '"1"'}
         self.ranges = True
+        self.lengths = True
         self.faults: list[tuple[str, int]] = []
         self.requests: list[tuple[str, str | None]] = []
         self.sent = 0
@@ -167,7 +168,8 @@ def answer(files: FileServer, request: BaseHTTPRequestHandler) -> None:
         start += value if kind == "shift" else 0
         request.send_header("Content-Range", f"bytes {start}-{len(content) - 1}/{len(content)}")
     part = content[start or 0 :]
-    request.send_header("Content-Length", str(len(part)))
+    if files.lengths:
+        request.send_header("Content-Length", str(len(part)))
     for name, version in files.versions.items():
         request.send_header(name, version)
     request.end_headers()

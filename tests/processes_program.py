@@ -31,7 +31,7 @@ def to_double(images: Tensor) -> Tensor:
 
 
 def looked_up(teacher: CachedTeacher, batch: Batch) -> Tensor:
-    return torch.from_numpy(teacher.cache.vectors[batch.indices.numpy()]).to(teacher.device, torch.float64)
+    return torch.from_numpy(teacher.cache.vectors[batch.indices.numpy()]).to(batch.labels.device, torch.float64)
 
 
 if __name__ == "__main__":

@@ -310,6 +310,7 @@ def test_the_contract_is_no_part_of_the_weights() -> None:
         ("efficientnet_b9", "unknown architecture 'efficientnet_b9': did you mean 'efficientnet_b0'?"),
         ("mobilenet_v3_smal", "unknown architecture 'mobilenet_v3_smal': did you mean 'mobilenet_v3_small'?"),
         ("vgg16", "unknown architecture family 'vgg': known are"),
+        ("ResNet18", "unknown architecture family 'ResNet18': did you mean 'resnet'?"),
         ("", "unknown architecture family ''"),
     ],
 )

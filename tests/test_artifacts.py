@@ -26,6 +26,7 @@ from stages.artifacts import embeddings
 from stages.artifacts.assignments import Assignments, read_assignments, write_assignments
 from stages.artifacts.atomic import atomic, atomic_with_digest, write_text
 from stages.artifacts.embeddings import Embeddings, read_embeddings, threads, unit_rows
+from stages.artifacts.heads import load_heads, save_heads
 from stages.artifacts.metrics import Metrics, read_metrics, write_metrics
 from stages.artifacts.weights import InputContract, digest_of, load_weights, read_card, save_weights
 from stages.datasets.packed import read_pack, write_packs
@@ -231,6 +232,19 @@ def test_weights_and_their_card_come_back_as_they_were_written(tmp_path: Path) -
     assert found.keys() == state.keys()
     for name, tensor in state.items():
         assert torch.equal(found[name], tensor)
+
+
+def test_tensors_that_share_memory_are_written_each(tmp_path: Path) -> None:
+    """As those of timm's CoaT do, whose blocks share modules."""
+    shared = torch.randn(4, 4)
+    state = {"a": shared, "b": shared, "c": shared[1:], "d": shared.T}
+    save_weights(tmp_path / "w.safetensors", state, card())
+    save_heads(tmp_path / "h.safetensors", state, tmp_path / "w.safetensors")
+    for found in (
+        load_weights(tmp_path / "w.safetensors")[0],
+        load_heads(tmp_path / "h.safetensors", tmp_path / "w.safetensors"),
+    ):
+        assert all(torch.equal(found[name], state[name]) for name in state)
 
 
 def test_assignments_come_back_as_they_were_written(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Downloads that arrive whole: over broken connections, failing servers and changed files."""
 
+import os
 import socket
 import threading
 from pathlib import Path
@@ -44,6 +45,18 @@ def test_a_file_arrives_whole(server: FileServer, path: Path) -> None:
     downloads.fetch(server.url("f.pth"), path, OTHERWISE)
     assert_whole(path)
     assert ranges(server) == [None]
+
+
+def test_a_file_is_whole_before_it_has_its_name(
+    server: FileServer, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a server that tells no length, it is whole when the connection ends."""
+    server.lengths = False
+    synced: list[int] = []
+    monkeypatch.setattr(downloads.os, "fsync", lambda file: synced.append(os.fstat(file).st_size))
+    downloads.fetch(server.url("f.pth"), path, OTHERWISE)
+    assert_whole(path)
+    assert synced[-1] == len(CONTENT)
 
 
 def test_an_empty_file_is_a_file(server: FileServer, path: Path) -> None:

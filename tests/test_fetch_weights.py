@@ -330,6 +330,9 @@ def test_another_architectures_checkpoint_is_refused(
             "catalogue.toml: toy: has no layout, url (where the file is downloaded) or file",
         ),
         ({"normalisation": "swaw"}, "catalogue.toml: toy: unknown normalisation 'swaw': did you mean 'swav'?"),
+        ({"interpolation": "bicubik"}, "toy: unknown interpolation 'bicubik': did you mean 'bicubic'?"),
+        ({"size": "48"}, "catalogue.toml: toy: size is '48'; expected a whole number"),
+        ({"layout": "dinno"}, "unknown checkpoint layout 'dinno': did you mean 'dino'?"),
     ],
 )
 def test_a_wrong_catalogue_is_one_line(
@@ -337,6 +340,7 @@ def test_a_wrong_catalogue_is_one_line(
 ) -> None:
     write_catalogue(tmp_path / "catalogue.toml", server, **changes)
     assert message in refused(arguments)
+    assert not server.requests
 
 
 @pytest.mark.parametrize(("text", "message"), [(None, "no such catalogue"), ("[toy", "not a TOML file: ")])

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from stages import processes
 from stages.artifacts.rows import write_rows
 from stages.command_line import _message_of
 from stages.errors import UserError
@@ -288,11 +289,18 @@ DAMAGE: dict[str, Callable[[Path], object]] = {
     "cut at 100 bytes": cut_to(100),
     "cut in half": lambda path: os.truncate(path, path.stat().st_size // 2),
     "cut by its last byte": lambda path: os.truncate(path, path.stat().st_size - 1),
+    "a part of its numbers": lambda path: path.write_bytes(inverted(path.read_bytes())),
     "text": lambda path: path.write_text("not a checkpoint\n"),
     "zeros": lambda path: path.write_bytes(bytes(path.stat().st_size)),
     "another torch file": lambda path: torch.save([1, 2], path),
     "a dict without a key": lambda path: torch.save({"step": 7}, path),
 }
+
+
+def inverted(content: bytes) -> bytes:
+    """With other bits in the middle, where the largest tensors are; what says how the file is laid out stays."""
+    start = len(content) // 2
+    return content[:start] + bytes(255 - byte for byte in content[start : start + 128]) + content[start + 128 :]
 
 
 @pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE)
@@ -311,6 +319,16 @@ def test_a_damaged_checkpoint_is_warned_about_and_the_run_starts_anew(
     assert "starting anew" in warning
     assert "\n" not in warning
     assert_equal(other, unbroken)
+
+
+def test_processes_that_see_other_checkpoints_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(SystemExit):
+        trained(Regression(at(7, terminate)), run_in(tmp_path))
+    other = iter([0, 0])  # what a process says that sees none
+    monkeypatch.setattr(processes, "highest", lambda number: max(number, next(other)))
+    with pytest.raises(UserError, match=r"checkpoint\.pt: not the same for all processes, .* would go on at step \d+;"):
+        trained(Regression(), run_in(tmp_path))
+    assert run_in(tmp_path).checkpoint.path.exists()
 
 
 def test_a_checkpoint_that_cannot_be_read_is_no_reason_to_start_anew(tmp_path: Path) -> None:
@@ -382,6 +400,12 @@ def key_of(pack: object, *inputs: str, **changed: object) -> str:
     places = {"weights": "w", "history": "h", "checkpoints": Path("c"), "checkpoint_seconds": 300}
     arguments = argparse.Namespace(**{**ARGUMENTS, **places, **changed})
     return run_of(arguments, RECIPE, pack, *inputs).checkpoint.key  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("seed", [-1, 2_000_000_001])
+def test_a_run_has_a_seed_that_all_libraries_take(small_pack: object, seed: int) -> None:
+    with pytest.raises(UserError, match=rf"^--seed is {seed}; expected 0 to 2000000000$"):
+        key_of(small_pack, seed=seed)
 
 
 @pytest.mark.parametrize(

@@ -175,6 +175,11 @@ def test_caches_that_are_not_the_views_are_refused(
         ViewedTeacher(paths, small_pack, augmentation)
 
 
+def test_one_view_alone_is_not_taken_for_the_plain_images(caches: list[Path], small_pack: PackedImages) -> None:
+    with pytest.raises(UserError, match=r"0\.h5: view 0 of crop-flip at 16; expected the plain images', or all of --t"):
+        teacher_from("embeddings", {"embeddings": caches[0]}, small_pack, SIZE, TrainingRecipe(), "crop-flip")
+
+
 @pytest.mark.parametrize("name", plugins.names("stages.datasets.augmentations"))
 def test_an_augmentation_is_repeatable_if_it_draws_image_by_image_alone(name: str) -> None:
     augmentation = augmentations.named(name, 32)

@@ -80,7 +80,7 @@ def family(name: str) -> str:
 
 def build(name: str, contract: InputContract) -> Encoder:
     """A freshly initialised encoder of the architecture ``name``."""
-    module = plugins.module(__name__, "architecture family", family(name))
+    module = plugins.module(__name__, "architecture family", family(name) or name)
     return Encoder(module.build(name, contract.size), contract)
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from stages.artifacts.atomic import atomic_with_digest
-from stages.artifacts.weights import digest_of, read_card, refusing_damage
+from stages.artifacts.weights import copied, digest_of, read_card, refusing_damage
 from stages.errors import UserError
 
 if TYPE_CHECKING:
@@ -33,9 +33,10 @@ def save_heads(path: Path, tensors: Mapping[str, "torch.Tensor"], weights: Path)
     from safetensors.torch import save
 
     owner = Owner(read_card(weights).name, digest_of(weights))
-    whole = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     with atomic_with_digest(path) as temporary:
-        temporary.write_bytes(save(whole, metadata={"heads": json.dumps(dataclasses.asdict(owner), sort_keys=True)}))
+        temporary.write_bytes(
+            save(copied(tensors), metadata={"heads": json.dumps(dataclasses.asdict(owner), sort_keys=True)})
+        )
 
 
 def load_heads(path: Path, weights: Path) -> dict[str, "torch.Tensor"]:

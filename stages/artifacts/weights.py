@@ -81,9 +81,16 @@ def save_weights(path: Path, state: Mapping[str, "torch.Tensor"], card: EncoderC
     """Write the backbone's tensors, in the architecture's own key names, and the card as metadata."""
     from safetensors.torch import save
 
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
     with atomic_with_digest(path) as temporary:
-        temporary.write_bytes(save(tensors, metadata={"encoder": card.to_json()}))
+        temporary.write_bytes(save(copied(state), metadata={"encoder": card.to_json()}))
+
+
+def copied(tensors: Mapping[str, "torch.Tensor"]) -> dict[str, "torch.Tensor"]:
+    """The tensors on the CPU and each in memory of its own, as safetensors wants them: shared modules' are not."""
+    import torch
+
+    whole = torch.contiguous_format
+    return {name: tensor.detach().to("cpu", copy=True, memory_format=whole) for name, tensor in tensors.items()}
 
 
 def read_card(path: Path) -> EncoderCard:

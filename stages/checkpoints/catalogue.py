@@ -11,6 +11,8 @@ from stages.errors import UserError, unknown
 
 CATALOGUE = Path(__file__).with_name("catalogue.toml")
 
+INTERPOLATIONS = ("bilinear", "bicubic")
+
 
 @dataclasses.dataclass(frozen=True)
 class Entry:
@@ -26,7 +28,7 @@ class Entry:
     normalisation: str
     """A name in `stages.artifacts.weights`."""
     interpolation: str = "bilinear"
-    """By which its authors bring images to ``size`` for evaluation: bilinear or bicubic."""
+    """By which its authors bring images to ``size`` for evaluation: one of `INTERPOLATIONS`."""
     dataset: str = "imagenet"
     url: str = ""
     """Where it is downloaded; without one, the user brings ``file``."""
@@ -83,4 +85,8 @@ def _entry(name: str, table: dict[str, Any], path: Path) -> Entry:
         raise UserError(f"{path}: {name}: has no {', '.join(missing)}")
     if table["normalisation"] not in NORMALISATIONS:
         raise UserError(f"{path}: {name}: {unknown('normalisation', table['normalisation'], NORMALISATIONS)}")
+    if table.get("interpolation", "bilinear") not in INTERPOLATIONS:
+        raise UserError(f"{path}: {name}: {unknown('interpolation', table['interpolation'], INTERPOLATIONS)}")
+    if not isinstance(table["size"], int):
+        raise UserError(f"{path}: {name}: size is {table['size']!r}; expected a whole number")
     return Entry(name=name, **table)

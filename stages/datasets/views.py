@@ -56,6 +56,11 @@ def numbered_transform(name: str, size: int, number: int) -> str:
     return f"view {number} of {name} at {size}"
 
 
+def is_numbered(transform: str) -> bool:
+    """Whether a cache that was made so is of `NumberedViews`."""
+    return transform.startswith("view ")
+
+
 def in_batches(
     views: CenterViews | NumberedViews,
     encoder: Encoder,

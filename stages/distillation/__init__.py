@@ -40,6 +40,9 @@ class Distillation(Objective):
         self.student = student
         self.options = options
 
+    def advice(self) -> str:
+        return f"{super().advice()} and their teacher's embeddings"
+
     def teacher_heads(self) -> dict[str, Tensor]:
         """What a later method may need of a teacher that was trained along, beside its backbone."""
         return {}

@@ -15,7 +15,7 @@ from stages.architectures import Encoder
 from stages.distillation import Distillation, Setting, teacher_of
 from stages.errors import UserError, at_least
 from stages.training.batches import Batch
-from stages.training.recipe import Epochs, ExcludeNormAndBias, LearningRate, Schedule, TrainingRecipe
+from stages.training.recipe import Epochs, ExcludeNormAndBias, LearningRate, Nesterov, Schedule, TrainingRecipe
 
 TEACHER = "assignments"
 
@@ -24,7 +24,7 @@ TEACHER = "assignments"
 class Options(TrainingRecipe):
     epochs: Epochs = 100
     learning_rate: LearningRate = 0.1
-    nesterov: Annotated[bool, "Nesterov's form of the momentum"] = True
+    nesterov: Nesterov = True
     exclude_norm_and_bias: ExcludeNormAndBias = True
     schedule: Schedule = "cosine"
     clusters: Annotated[int, "k-means clusters of the teacher's embeddings, shared by all its students"] = 16_000

@@ -5,7 +5,6 @@ similarity. The recipe is the authors'; their augmentation crops from 20% of the
 """
 
 import dataclasses
-from typing import Annotated
 
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -13,12 +12,12 @@ from torch.nn import functional as F
 from stages.architectures import Encoder
 from stages.distillation import Distillation, Setting, teacher_of
 from stages.training.batches import Batch
-from stages.training.recipe import LearningRate, Schedule, TrainingRecipe
+from stages.training.recipe import DropLast, LearningRate, Schedule, TrainingRecipe
 
 
 @dataclasses.dataclass(frozen=True)
 class Options(TrainingRecipe):
-    drop_last: Annotated[bool, "leave out the last, smaller batch of an epoch"] = True
+    drop_last: DropLast = True
     learning_rate: LearningRate = 0.05
     schedule: Schedule = "cosine"
 

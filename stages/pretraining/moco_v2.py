@@ -21,7 +21,7 @@ from stages.pretraining import Pretraining
 from stages.similarity.queue import AnchorQueue
 from stages.training.batches import Batch
 from stages.training.momentum import ema_update, frozen
-from stages.training.recipe import Epochs, LearningRate, Schedule, TrainingRecipe
+from stages.training.recipe import DropLast, Epochs, LearningRate, Schedule, TrainingRecipe
 
 AUGMENTATION = "moco-v2"
 HEADS = "projector"
@@ -30,7 +30,7 @@ HEADS = "projector"
 @dataclasses.dataclass(frozen=True)
 class Options(TrainingRecipe):
     epochs: Epochs = 200
-    drop_last: Annotated[bool, "leave out the last, smaller batch of an epoch"] = True
+    drop_last: DropLast = True
     learning_rate: LearningRate = 0.03
     schedule: Schedule = "cosine"
     temperature: Annotated[float, "of the contrastive softmax"] = 0.2

@@ -39,14 +39,10 @@ class AnchorQueue(nn.Module):
         self.written = int(state)
 
     @property
-    def filled(self) -> Tensor:
-        """The embeddings that were written, without the initial content: slots are filled from the first on."""
-        return self.embeddings[: self.written]
-
-    @property
     def current(self) -> Tensor:
         """The anchors [K, dimension] to compare with: a view, so read it before the next `write`."""
-        return self.filled if self.warm_start else self.embeddings
+        # Slots are filled from the first on.
+        return self.embeddings[: self.written] if self.warm_start else self.embeddings
 
     def similarities(self, queries: Tensor) -> Tensor:
         """Inner products [B, K] of ``queries`` [B, dimension] with the anchors; no gradient flows to these."""

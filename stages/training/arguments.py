@@ -18,7 +18,7 @@ from stages.artifacts.rows import write_rows
 from stages.artifacts.weights import EncoderCard, save_weights
 from stages.datasets.augmentations import Augmentation
 from stages.datasets.packed import PackedImages
-from stages.errors import UserError, at_least, require_split
+from stages.errors import UserError, at_least, require_split, seeds
 from stages.training.batches import Batch, steps_per_epoch, stream
 from stages.training.checkpoint import Checkpoint
 from stages.training.loop import Run, train
@@ -60,6 +60,7 @@ def run_of(arguments: argparse.Namespace, recipe: Recipe, pack: PackedImages, *i
         UserError: the processes have too few images.
     """
     at_least(0, workers=arguments.workers)
+    seeds(seed=arguments.seed)
     device = processes.start()
     if recipe.batch_size < 2 * processes.count():
         raise UserError(

@@ -3,7 +3,7 @@
 import contextlib
 import dataclasses
 import logging
-import pickle
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -40,9 +40,15 @@ class Checkpoint:
         if not self.path.exists():
             return None
         try:
+            # torch.load takes numbers as they come; the archive has a checksum of each tensor.
+            with zipfile.ZipFile(self.path) as archive:
+                if broken := archive.testzip():
+                    raise zipfile.BadZipFile(f"{broken} has another checksum")
             state: dict[str, Any] = torch.load(self.path, map_location="cpu", weights_only=True)
             key = state["key"]
-        except (RuntimeError, EOFError, pickle.UnpicklingError, KeyError, TypeError) as error:
+        except OSError:
+            raise
+        except Exception as error:  # Of what is damaged, the libraries raise errors of many kinds.
             # Saved whole or not at all, so this is the file system's doing, and rare; the state before it is gone.
             reason = str(error).partition("\n")[0] or type(error).__name__
             logger.warning("%s: damaged, not a readable checkpoint (%s); starting anew", self.path, reason)

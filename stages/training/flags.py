@@ -5,7 +5,6 @@ from pathlib import Path
 
 from stages.artifacts.weights import NORMALISATIONS
 from stages.command_line import add_run_arguments, output
-from stages.errors import LARGEST_SEED
 
 
 def add_training_arguments(parser: argparse.ArgumentParser) -> None:
@@ -22,7 +21,7 @@ def add_training_arguments(parser: argparse.ArgumentParser) -> None:
         help="what the encoder does to its images first (default: imagenet)",
     )
     parser.add_argument(
-        "--seed", type=_seed, default=0, help="of the initialisation, the order and the augmentation (default: 0)"
+        "--seed", type=int, default=0, help="of the initialisation, the order and the augmentation (default: 0)"
     )
     parser.add_argument("--weights", type=output, required=True, help="the encoder's weights to write")
     parser.add_argument(
@@ -32,10 +31,3 @@ def add_training_arguments(parser: argparse.ArgumentParser) -> None:
         "--history", type=output, required=True, help="the CSV to write: loss, learning rate and speed per epoch"
     )
     add_run_arguments(parser)
-
-
-def _seed(text: str) -> int:
-    value = int(text)
-    if not 0 <= value <= LARGEST_SEED:
-        raise argparse.ArgumentTypeError(f"{value}; expected 0 to {LARGEST_SEED}")
-    return value

@@ -1,9 +1,17 @@
 """The part of their options that methods share whose papers train in batches of thousands."""
 
 import dataclasses
-from typing import Annotated, Literal
 
-from stages.training.recipe import BatchSize, ExcludeNormAndBias, Schedule, TrainingRecipe
+from stages.training.recipe import (
+    BatchSize,
+    DropLast,
+    ExcludeNormAndBias,
+    Optimizer,
+    Schedule,
+    SyncBatchNorm,
+    TrainingRecipe,
+    WarmupEpochs,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -11,9 +19,9 @@ class LargeBatchRecipe(TrainingRecipe):
     """LARS with a warm-up and a cosine, for batches of 4096, over all of which batch norms see."""
 
     batch_size: BatchSize = 4096
-    drop_last: Annotated[bool, "leave out the last, smaller batch of an epoch"] = True
-    optimizer: Annotated[Literal["sgd", "lars"], "sgd, or lars: sgd with layer-wise trust ratios"] = "lars"
+    drop_last: DropLast = True
+    optimizer: Optimizer = "lars"
     exclude_norm_and_bias: ExcludeNormAndBias = True
     schedule: Schedule = "cosine"
-    warmup_epochs: Annotated[int, "epochs of linear increase from 0 to the learning rate"] = 10
-    sync_batch_norm: Annotated[bool, "on several GPUs, batch norms of encoders see the images of all"] = True
+    warmup_epochs: WarmupEpochs = 10
+    sync_batch_norm: SyncBatchNorm = True

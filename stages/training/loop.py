@@ -232,6 +232,12 @@ def _restore(
 ) -> tuple[list[dict[str, float]], int]:
     """Load the checkpoint, if there is one; returns the history so far and the step to go on with."""
     state = run.checkpoint.load()
+    step = 0 if state is None else state["step"]
+    if processes.highest(step) != -processes.highest(-step):
+        raise UserError(
+            f"{run.checkpoint.path}: not the same for all processes, of which one would go on at step {step}; expected "
+            "a folder that all machines see"
+        )
     if state is None:
         return [], 0
     _refuse_other_processes(state, objective, run)

@@ -23,7 +23,7 @@ class Objective(nn.Module):
 
     def advice(self) -> str:
         """What to do about a loss that is not finite: that of the last batch, or of the one before."""
-        return "lower learning_rate, or look at these images and their teacher's embeddings"
+        return "lower learning_rate, or look at these images"
 
     def heads(self) -> dict[str, Tensor]:
         """What a later method may need of the trained encoder beside its backbone, such as a projector."""

@@ -12,9 +12,16 @@ BatchSize = Annotated[int, "images a step"]
 LearningRate = Annotated[float, "at its highest"]
 WeightDecay = Annotated[float, "on trained parameters"]
 ExcludeNormAndBias = Annotated[bool, "leave vectors, as of batch norms, out of weight decay and trust ratios"]
+DropLast = Annotated[bool, "leave out an epoch's last, smaller batch (one of fewer than two images a GPU always is)"]
+Optimizer = Annotated[Literal["sgd", "lars"], "sgd, or lars: sgd with layer-wise trust ratios"]
+Nesterov = Annotated[bool, "Nesterov's form of the momentum"]
 Schedule = Annotated[Literal["step", "cosine"], "step: times gamma after each milestone; cosine: to 0 over all steps"]
 Milestones = Annotated[tuple[int, ...], "epochs after which the step schedule lowers the learning rate"]
 Gamma = Annotated[float, "factor of the step schedule"]
+WarmupEpochs = Annotated[int, "epochs of linear increase from 0 to the learning rate"]
+SyncBatchNorm = Annotated[
+    bool, "on several GPUs, batch norms of encoders see the images of all; false: of each GPU its own"
+]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,19 +30,17 @@ class Recipe:
 
     epochs: Epochs = 130
     batch_size: BatchSize = 256
-    drop_last: Annotated[bool, "leave out the last, smaller batch of an epoch (one of a single image always is)"] = (
-        False
-    )
-    optimizer: Annotated[Literal["sgd", "lars"], "sgd, or lars: sgd with layer-wise trust ratios"] = "sgd"
+    drop_last: DropLast = False
+    optimizer: Optimizer = "sgd"
     learning_rate: LearningRate = 0.01
     sgd_momentum: Annotated[float, "of the optimizer"] = 0.9
-    nesterov: Annotated[bool, "Nesterov's form of the momentum"] = False
+    nesterov: Nesterov = False
     weight_decay: WeightDecay = 1e-4
     exclude_norm_and_bias: ExcludeNormAndBias = False
     schedule: Schedule = "step"
     milestones: Milestones = (90, 120)
     gamma: Gamma = 0.2
-    warmup_epochs: Annotated[int, "epochs of linear increase from 0 to the learning rate"] = 0
+    warmup_epochs: WarmupEpochs = 0
 
     def __post_init__(self) -> None:
         if self.warmup_epochs >= self.epochs > 0:
@@ -61,9 +66,7 @@ class Recipe:
 class TrainingRecipe(Recipe):
     """A recipe for training an encoder itself, and how its passes are computed."""
 
-    sync_batch_norm: Annotated[
-        bool, "on several GPUs, batch norms of encoders see the images of all; false: of each GPU its own"
-    ] = False
+    sync_batch_norm: SyncBatchNorm = False
     bfloat16: Annotated[
         bool, "run the encoders, a live teacher's too, in bfloat16 by autocast; weights and losses stay in float32"
     ] = False

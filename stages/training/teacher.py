@@ -13,7 +13,7 @@ from stages.artifacts.embeddings import Embeddings, read_embeddings
 from stages.artifacts.heads import Owner, heads_of, load_heads
 from stages.artifacts.weights import EncoderCard, digest_of, load_weights
 from stages.datasets.packed import PackedImages
-from stages.datasets.views import numbered_transform
+from stages.datasets.views import is_numbered, numbered_transform
 from stages.errors import UserError
 from stages.training.acceleration import accelerate
 from stages.training.batches import Batch
@@ -37,14 +37,14 @@ class Teacher:
     """How many views of each image it knows, which the student is to see in turn; 0: whatever it sees."""
 
     def to(self, device: torch.device) -> None:
-        raise NotImplementedError
+        """Move what it computes with; what it looks up follows the batch."""
 
     def __call__(self, batch: Batch) -> Tensor | None:
         raise NotImplementedError
 
 
 class CachedTeacher(Teacher):
-    """Looks a batch up in the teacher's embedding cache: the unaugmented images, whatever the student sees."""
+    """Looks a batch up in one cache of the teacher's embeddings, whatever the student sees."""
 
     def __init__(self, cache: Embeddings, pack: PackedImages) -> None:
         if cache.dataset_fingerprint != pack.fingerprint or cache.split != pack.split:
@@ -55,17 +55,13 @@ class CachedTeacher(Teacher):
         self.cache, self.card, self.dimension = cache, cache.card, cache.card.dimension
         self.owner, self.path = Owner(cache.card.name, cache.weights), cache.path
         self.identity = f"{cache.weights} {cache.transform} {cache.vectors.dtype}"
-        self.device = torch.device("cpu")
-
-    def to(self, device: torch.device) -> None:
-        self.device = device
 
     def __call__(self, batch: Batch) -> Tensor:
         rows = self.cache.vectors[batch.indices.numpy()]
         # Up to the first row that is not zero: to look at all takes milliseconds of each step.
         if not any(row.any() for row in rows):
             raise UserError(f"{self.path}: all embeddings of a batch are zero: the teacher has collapsed; take another")
-        return gpus.send(torch.from_numpy(rows), self.device).float()
+        return gpus.send(torch.from_numpy(rows), batch.labels.device).float()
 
 
 class ViewedTeacher(Teacher):
@@ -88,10 +84,6 @@ class ViewedTeacher(Teacher):
         self.card, self.dimension, self.owner, self.path = first.card, first.dimension, first.owner, first.path
         self.views = len(caches)
         self.identity = " ".join(teacher.identity for teacher in self.teachers)
-
-    def to(self, device: torch.device) -> None:
-        for teacher in self.teachers:
-            teacher.to(device)
 
     def __call__(self, batch: Batch) -> Tensor:
         return self.teachers[batch.epoch % self.views](batch)
@@ -150,13 +142,9 @@ class ClusteredTeacher(Teacher):
         self.assigned = torch.from_numpy(found.train[0]).long()
         self.card, self.dimension, self.clusters = found.card, found.card.dimension, found.clusters
         self.identity = digest_of(path)
-        self.device = torch.device("cpu")
-
-    def to(self, device: torch.device) -> None:
-        self.device = device
 
     def __call__(self, batch: Batch) -> Tensor:
-        return self.assigned[batch.indices].to(self.device, non_blocking=True)
+        return self.assigned[batch.indices].to(batch.labels.device, non_blocking=True)
 
 
 class NetworksTeacher(Teacher):
@@ -167,9 +155,6 @@ class NetworksTeacher(Teacher):
         self.dimension = self.card.dimension
         self.networks = networks_from(self.card, state, load_heads(heads, weights), str(heads))
         self.identity = f"{digest_of(weights)} {digest_of(heads)}"
-
-    def to(self, device: torch.device) -> None:
-        """Nothing is here that is not the method's."""
 
     def __call__(self, batch: Batch) -> None:
         return None
@@ -205,7 +190,10 @@ def teacher_from(
     if "views" in files:
         teacher = ViewedTeacher(files["views"], pack, augmentation)
     elif "embeddings" in files:
-        teacher = CachedTeacher(read_embeddings(files["embeddings"]), pack)
+        cache = read_embeddings(files["embeddings"])
+        if is_numbered(cache.transform):
+            raise UserError(f"{cache.path}: {cache.transform}; expected the plain images', or all of --teacher-views")
+        teacher = CachedTeacher(cache, pack)
     else:
         teacher = LiveTeacher(files["weights"], size, recipe)
     return ProjectedTeacher(teacher, files["heads"]) if kind == "projections" else teacher
