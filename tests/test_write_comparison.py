@@ -423,7 +423,7 @@ def test_what_has_units_has_a_table_of_its_own(tmp_path: Path, write: Write) -> 
     assert cells(text, "linear") == ["parameters (M)", "images_per_s (images/s)", "ratio"]
     assert cells(text, "a (tiny)") == cells(text, "alone (huge)") == ["11.2", "1,234", "2"]
     assert "- Dataset: toy, 100 train and 20 val images.\n" in text
-    assert "- Linear: of the backbone; on an H100 and 2 threads.\n" in text
+    assert "- Linear: of the backbone; forward passes on an H100 and 2 threads.\n" in text
     assert "toy,big,,tiny,m,linear,parameters,M,11.1765" in written["csv"]
 
 

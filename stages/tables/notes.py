@@ -39,10 +39,10 @@ def repeats(cells: Sequence["Cell"]) -> str:
 
 
 def devices(cells: Sequence["Cell"]) -> str:
-    """The machines that an evaluation which depends on them ran on."""
+    """The machines whose speed was measured, by `stages.cost`."""
     notes = [result.metrics.notes for cell in cells for result in cell.results]
     names = dict.fromkeys(note["device"] for note in notes if "device" in note)
-    return f"; on {' and '.join(names)}" if names else ""
+    return f"; forward passes on {' and '.join(names)}" if names else ""
 
 
 def images(n: Mapping[str, int]) -> str:
