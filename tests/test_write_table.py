@@ -300,15 +300,22 @@ def test_refuses_to_compare_other_units(
 
 
 def test_units_and_findings_are_shown(tmp_path: Path, write: Write) -> None:
+    fast, slow = (
+        write(name, "speed", {"images_per_s": 99}, units={"images_per_s": "images/s"}, notes={"device": device})
+        for name, device in (("a", "an H100"), ("b", "a CPU"))
+    )
     written = written_table(
         tmp_path,
         *("--cell", "", "Ours", "Size", "", write("a", "cost", {"parameters": 11.17}, units={"parameters": "M"})),
         *("--cell", "", "More", "Size", "", write("b", "cost", {"parameters": 25.6}, units={"parameters": "M"})),
+        *("--cell", "", "Ours", "Speed", "images_per_s", fast),
+        *("--cell", "", "More", "Speed", "images_per_s", slow),
         *("--cell", "", "Ours", "Best", "", write("a", "layers", {"top1": 57.64}, notes={"best_layer": "conv4"})),
-        *("--rows", "Ours", "More", "--columns", "Size", "Best"),
+        *("--rows", "Ours", "More", "--columns", "Size", "Speed", "Best"),
     )["markdown"]
-    assert "|Ours|11.2|57.6 [conv4]|" in squeezed(written)
+    assert "|Ours|11.2|99|57.6 [conv4]|" in squeezed(written)
     assert "- Size: parameters in M; the protocol of cost.\n" in written
+    assert "- Speed: images_per_s in images/s; the protocol of speed; forward passes on an H100 and a CPU.\n" in written
     assert "**" not in written
 
 

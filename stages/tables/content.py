@@ -238,7 +238,8 @@ def _about_the_columns(content: Content) -> Iterator[str]:
             names = dict.fromkeys(place.group or place.row for place in places)
             where = f" ({', '.join(names)})" if len(facts) > 1 else ""
             cells = [content.measured[place].cell for place in places]
-            texts.append(fact + repeats(cells) + devices(cells) + where)
+            speed = devices(cells) if _unit(content.measured[places[0]]).endswith("/s") else ""
+            texts.append(fact + repeats(cells) + speed + where)
         if texts:
             yield f"{column}: {'; '.join(texts)}."
 
