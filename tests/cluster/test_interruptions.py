@@ -59,11 +59,16 @@ def test_a_job_that_lacked_memory_passes_with_more(unbroken: Path) -> None:
     assert unbroken.exists()
 
 
-def test_a_preempted_training_is_queued_again_and_goes_on(unbroken: Path, submission: Submission) -> None:
+def test_a_preempted_training_is_queued_again_and_goes_on_as_it_was_submitted(
+    unbroken: Path, submission: Submission, project: Project
+) -> None:
+    """Although its config is edited meanwhile."""
     submission.start(weights("preempted"))
     submission.until_trained_a_while("preempted")
+    project.replace("config.yaml", "batch_size: 64", "batch_size: 32")
     scontrol("requeue", submission.job("preempted"))
     assert "Error in rule" not in submission.finish(), "SLURM alone has started it again"
+    project.replace("config.yaml", "batch_size: 32", "batch_size: 64")
     assert_same_as(unbroken, "preempted")
 
 
