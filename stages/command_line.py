@@ -227,8 +227,8 @@ def _message_of(error: Exception) -> str | None:
     # PyTorch's words and faiss's.
     if "CUDA out of memory" in str(error) or "StandardGpuResources: alloc fail" in str(error):
         return f"the GPU's memory is full ({error}): {_smaller_batches()}take a GPU with more"
-    if "can't allocate memory" in str(error):
-        return f"the machine's memory is full ({error}): {_smaller_batches()}raise mem_mb"
+    if isinstance(error, MemoryError) or "can't allocate memory" in str(error):
+        return f"the machine's memory is full ({str(error) or 'MemoryError'}): {_smaller_batches()}raise mem_mb"
     # Inductor's words and Triton's.
     if "No working C++ compiler found" in str(error) or "Failed to find C compiler" in str(error):
         return "compile, and precision half, compile code where they run, and there is no compiler: install g++"

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from stages import gpus
 from stages.command_line import add_metrics_arguments, add_options, parser_of, read_options, run
-from stages.errors import at_least
+from stages.errors import UserError, at_least
 
 if TYPE_CHECKING:
     import torch
@@ -146,10 +146,13 @@ def speed(encoder: "Encoder", device: "torch.device", options: Options) -> float
 
 def speeds_of(history: Path) -> list[float]:
     """The images a second of each epoch; nothing of what took none."""
-    from stages.artifacts.rows import read_rows
+    from stages.artifacts.rows import finite, read_rows
 
     rows = read_rows(history, ("images_per_second",), "pretrain or distill")
-    return [float(row["images_per_second"]) for row in rows]
+    try:
+        return [finite(row["images_per_second"]) for row in rows]
+    except ValueError as error:
+        raise UserError(f"{history}: not a whole history ({error}); run the training that wrote it again") from None
 
 
 def name_of(device: "torch.device") -> str:

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from stages.command_line import output, parser_of, run
+from stages.errors import seeds
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -37,6 +38,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     else:
         from stages.figures import clusters
 
+        seeds(seed=arguments.seed)
         clusters.draw(
             arguments.assignments,
             arguments.images,

@@ -303,6 +303,12 @@ def test_a_machine_without_a_compiler_is_one_line(words: str) -> None:
     assert said.count("\n") == 1
 
 
+def test_numpy_without_memory_is_one_line() -> None:
+    said = run_to_its_error("import numpy\nnumpy.empty(2**50)")
+    assert said.startswith("error: the machine's memory is full (Unable to allocate 8.00 PiB")
+    assert run_to_its_error("raise MemoryError") == "error: the machine's memory is full (MemoryError): raise mem_mb\n"
+
+
 def test_a_reading_process_that_is_killed_is_one_line() -> None:
     said = run_to_its_error(
         "import os, signal\n"

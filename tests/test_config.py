@@ -292,6 +292,7 @@ TABLE_REFUSALS = {
     "an unknown table of a paper": ("reported", "compress/table-99", ["unknown table of compress 'table-99'"]),
     "a paper's table of other labels": ("reported", "compress/table-1", ["reports nothing of its rows, groups"]),
     "an unknown reference": ("references", ["Techer"], ["tables.mine.references", "did you mean 'Teacher'"]),
+    "a number for a variable": ("groups", {"A": {5: "x"}}, ["tables.mine.groups.A: expected text, got 5"]),
     "a row that begins with a dash": ("rows", {"-x": "teacher"}, ["tables.mine.rows: '-x'", "begin with a dash"]),
     "a column that begins with a dash": ("columns", {"--x": {"evaluation": "knn"}}, ["tables.mine.columns: '--x'"]),
     "a group that begins with a dash": ("groups", {"-x": {}}, ["tables.mine.groups: '-x'", "begin with a dash"]),

@@ -121,6 +121,9 @@ def test_the_speed_of_its_training_is_its_median_epochs(tmp_path: Path) -> None:
     assert found.units["training_images_per_s"] == "images/s"
     history.write_text(heading)  # of an encoder that was not trained
     assert "training_images_per_s" not in measured(weights, history=history).values
+    history.write_text(heading + "1,0.5,0.1,,0.1\n")
+    with pytest.raises(UserError, match=r"history\.csv: not a whole history \(could not convert"):
+        measured(weights, history=history)
     history.write_text("{}")
     with pytest.raises(UserError, match=r"history\.csv: lacks some of the columns images_per_second; expected what"):
         measured(weights, history=history)

@@ -221,6 +221,24 @@ def test_a_file_that_is_not_whole_is_refused(
         layouts.read(path)
 
 
+def test_a_file_with_a_hole_is_refused(backbone: State, tmp_path: Path) -> None:
+    """As of a disk or a mirror that lost a block: torch.load would take the zeros for weights."""
+    path = saved(backbone, tmp_path / "f.pth")
+    content = bytearray(path.read_bytes())
+    middle = len(content) // 2
+    content[middle : middle + 512] = bytes(512)
+    path.write_bytes(content)
+    assert set(torch.load(path, weights_only=True)) == set(backbone)
+    with pytest.raises(UserError, match="not a whole checkpoint file"):
+        layouts.read(path)
+
+
+def test_tensors_without_names_are_refused(backbone: State, tmp_path: Path) -> None:
+    content = layouts.read(saved(dict(enumerate(backbone.values())), tmp_path / "f.pth"))
+    with pytest.raises(UserError, match="expected tensors and nothing else in the file, found 0, 1, 2"):
+        layouts.backbone_of(content, "dino", "resnet18", backbone, tmp_path / "f.pth")
+
+
 # Vision transformers.
 
 DINOV2 = ["timm/vit_small_patch14_dinov2.lvd142m", "timm/vit_small_patch14_reg4_dinov2.lvd142m"]

@@ -180,6 +180,19 @@ def test_a_split_without_labels_has_none_to_lack() -> None:
     require_same_classes({"train": split_of([-1, -1], 3), "val": split_of([0, 1, 2], 3)}, "toy")
 
 
+@pytest.mark.parametrize(
+    ("split", "says"),
+    [
+        (dataclasses.replace(split_of([0, 1, 2], 3), labels=np.array([0, 1])), "has 3 images and 2 labels"),
+        (split_of([0, 1, 3], 3), "has labels from 0 to 3; expected 0 to 2, or -1 for none"),
+        (split_of([0, 1, -2], 3), "has labels from -2 to 1; expected 0 to 2, or -1 for none"),
+    ],
+)
+def test_labels_that_are_not_the_images_are_refused(split: Split, says: str) -> None:
+    with pytest.raises(UserError, match=f"dataset toy: its val split {says}"):
+        require_same_classes({"train": split_of([0, 1, 2], 3), "val": split}, "toy")
+
+
 # Images that do not decode.
 
 CORRUPT = {
@@ -328,9 +341,9 @@ def damaged(content: bytes, changes: list[tuple[int, int]], end: int) -> bytes:
     return bytes(damaged[: max(0, len(damaged) - end)])
 
 
-@settings(max_examples=150)
+@settings(max_examples=200)
 @given(
-    kind=st.sampled_from(["PNG", "JPEG", "WEBP"]),
+    kind=st.sampled_from(["PNG", "JPEG", "WEBP", "AVIF", "DDS"]),
     changes=st.lists(st.tuples(st.integers(0, 400), st.integers(0, 255)), max_size=6),
     end=st.integers(0, 600),
 )

@@ -411,7 +411,8 @@ def test_only_wide_positive_losses_are_logarithmic(losses: list[float], expected
         (f"{HEADER}\n1,2,3,4,5\n", ["a", "b"], "1 histories but 2 names"),
         ("step,loss\n1,2\n", ["a"], "lacks some of the columns epoch, loss"),
         ("", ["a"], "lacks some of the columns epoch, loss"),
-        (f"{HEADER}\n1,2,3,4,5\n2\n", ["a"], "not a whole history"),
+        (f"{HEADER}\n1,2,3,4,5\n2\n", ["a"], "row 2 has not as many values as the header; expected what pretrain or"),
+        (f"{HEADER}\n1,2,3,4,5\n2,x,3,4,5\n", ["a"], "not a whole history"),
     ],
 )
 def test_refuses_histories(tmp_path: Path, text: str, names: list[str], expected: str) -> None:
@@ -561,6 +562,18 @@ def test_refuses_no_rows(clustered: dict[str, Path], capsys: pytest.CaptureFixtu
     with pytest.raises(SystemExit):
         plot.main(["clusters", *places, f"--rows={count}"])
     assert "expected a whole number of at least 1" in capsys.readouterr().err
+
+
+def test_refuses_two_histories_of_one_name(tmp_path: Path, history: Callable[..., Path]) -> None:
+    with pytest.raises(UserError, match="--names has an entry twice: x x"):
+        curves.draw([history("a", [1]), history("b", [2])], ["x", "x"], tmp_path / "c.png")
+
+
+def test_dollars_in_names_are_no_mathematics(tmp_path: Path) -> None:
+    groups = [bars.Group("cost $x_$", (("5 $\\frac$ b", cell(50)),))]
+    looks = bars.coloured(["5 $\\frac$ b"])
+    _, texts = drawn_texts(bars, lambda: bars.draw_panels([bars.Panel("", "", groups)], looks, tmp_path / "bars.png"))
+    assert {"cost $x_$", "5 $\\frac$ b"} <= {text.get_text() for text in texts}
 
 
 def test_refuses_more_columns_than_the_figure_has_pixels(tmp_path: Path, clustered: dict[str, Path]) -> None:

@@ -169,9 +169,40 @@ def test_refuses_lines_over_no_numbers(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "expected"), [("a,b\n1,2\n", "lacks some"), (",".join(CSV_COLUMNS) + "\n", "no cells")]
+    ("text", "expected"),
+    [
+        ("a,b\n1,2\n", "lacks some"),
+        (",".join(CSV_COLUMNS) + "\n", "no cells"),
+        (
+            ",".join(CSV_COLUMNS) + "\na,b\n",
+            r"a\.csv: row 1 has not as many values as the header; expected what write_",
+        ),
+        (",".join(CSV_COLUMNS) + '\n"' + "x" * 140_000, r"a\.csv: cannot be read as a CSV \(field larger"),
+        ("\xff", r"a\.csv: cannot be read as a CSV \('utf-8' codec"),
+    ],
 )
 def test_refuses_other_files(tmp_path: Path, text: str, expected: str) -> None:
-    (tmp_path / "a.csv").write_text(text)
+    (tmp_path / "a.csv").write_bytes(text.encode("latin-1"))
     with pytest.raises(UserError, match=expected):
         read_points(tmp_path / "a.csv")
+
+
+@pytest.mark.parametrize(
+    ("changed", "says"),
+    [
+        ({"mean": "50,1"}, "could not convert string to float: '50,1'"),
+        ({"mean": "inf"}, "inf is not finite"),
+        ({"mean": 50, "std": -1}, "a deviation is -1"),
+    ],
+)
+def test_refuses_what_is_no_number(tmp_path: Path, changed: dict[str, object], says: str) -> None:
+    table = write(tmp_path / "a.csv", [{"row": "Ours", **changed}])
+    with pytest.raises(UserError, match=rf"a\.csv: {says}; expected what write_table writes"):
+        read_points(table)
+
+
+def test_a_table_that_excel_has_saved_is_the_same(tmp_path: Path) -> None:
+    table = write(tmp_path / "a.csv", TEMPERATURES)
+    expected = read_points(table)
+    table.write_bytes(b"\xef\xbb\xbf" + table.read_bytes())
+    assert read_points(table) == expected

@@ -113,6 +113,10 @@ BOMB = "".join(f'<!ENTITY e{n} "{f"&e{n - 1};" * 10 if n else "x" * 100}">' for 
         (lambda root: replaced(root, "ImageSets/Main/cow_test.txt", "000005", "0005"), ("image 000005 is not there",)),
         (lambda root: replaced(root, "ImageSets/Main/cow_test.txt", "000005 -1", "000005 2"), ("000005 is 2",)),
         (lambda root: replaced(root, XML, "</name>", "</mane>"), (XML, "line 3", "mismatched tag")),
+        (
+            lambda root: replaced(root, XML, "<annotation>", '<?xml version="1.0" encoding="gbk"?><annotation>'),
+            (XML, "is not readable XML", "save it as UTF-8"),
+        ),
         (lambda root: replaced(root, XML, "bus", "buss"), (XML, "object 1", "did you mean 'bus'?")),
         (lambda root: replaced(root, XML, "<xmin>", "<xmin>9"), (XML, "object 1", "the bus's box 9", "64 x 48 pixels")),
         (lambda root: replaced(root, XML, "<ymax>", "<ymax>9"), (XML, "object 1", "64 x 48 pixels")),

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -20,8 +21,24 @@ def write_rows(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, o
 
 def read_rows(path: Path, columns: Collection[str], writer: str) -> list[dict[str, str]]:
     """All rows, of a file that has at least ``columns``; ``writer`` is who writes such a one."""
-    with path.open(newline="") as file:
-        rows = csv.DictReader(file)
-        if not set(columns) <= set(rows.fieldnames or ()):
-            raise UserError(f"{path}: lacks some of the columns {', '.join(columns)}; expected what {writer} writes")
-        return list(rows)
+    try:
+        # Excel begins a CSV with a mark of its encoding.
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            reader = csv.DictReader(file)
+            header, rows = reader.fieldnames or (), list(reader)
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise UserError(f"{path}: cannot be read as a CSV ({error}); expected what {writer} writes") from None
+    if not set(columns) <= set(header):
+        raise UserError(f"{path}: lacks some of the columns {', '.join(columns)}; expected what {writer} writes")
+    for number, row in enumerate(rows, 1):
+        if None in row or None in row.values():
+            raise UserError(f"{path}: row {number} has not as many values as the header; expected what {writer} writes")
+    return rows
+
+
+def finite(text: str) -> float:
+    """The number that a CSV has; a ValueError of what is none, infinite ones included."""
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(f"{text} is not finite")
+    return number

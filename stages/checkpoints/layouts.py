@@ -7,7 +7,6 @@ and every tensor of the backbone is there: the weights are all the file's, or no
 import argparse
 import dataclasses
 import math
-import pickle
 import re
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from stages.artifacts import torch_archive
 from stages.errors import UserError, unknown
 
 State = dict[str, Tensor]
@@ -77,8 +77,10 @@ def read(path: Path) -> Any:
     try:
         # DINO keeps its command line beside the weights: a Namespace has no code of its own to run.
         with torch.serialization.safe_globals([argparse.Namespace]):
-            return torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, UnicodeDecodeError) as error:
+            return torch_archive.load(path)
+    except Exception as error:
+        if isinstance(error, OSError) and error.filename:  # Not the file's content.
+            raise
         objects = re.search(r"GLOBAL (\S+)", str(error))
         if objects is None:
             raise _damaged(path) from None
@@ -144,7 +146,9 @@ def _state_dict(content: Any, path: Iterable[str], title: str) -> State:
         if not isinstance(content, Mapping) or step not in content:
             raise UserError(f"{title}: no {step!r} in {here}, but {_shown(content)}")
         content, here = content[step], repr(step)
-    if not isinstance(content, Mapping) or not all(isinstance(value, Tensor) for value in content.values()):
+    if not isinstance(content, Mapping) or not all(
+        isinstance(key, str) and isinstance(value, Tensor) for key, value in content.items()
+    ):
         raise UserError(f"{title}: expected tensors and nothing else in {here}, found {_shown(content)}")
     return dict(content)
 

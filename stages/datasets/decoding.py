@@ -5,9 +5,7 @@ import io
 import itertools
 import multiprocessing
 import os
-import struct
 import threading
-import zlib
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
@@ -46,11 +44,10 @@ def decoded(encoded: bytes) -> "Image.Image":
             return _eight_bit(file).convert("RGB")
     except UnidentifiedImageError as error:
         raise UndecodableError("not an image of a known format" if encoded else "empty") from error
-    # What Pillow's readers raise when they stumble over damaged data.
-    except (
-        *(OSError, SyntaxError, ValueError, LookupError, EOFError, TypeError, AttributeError, OverflowError),
-        *(struct.error, zlib.error, Image.DecompressionBombError),
-    ) as error:
+    except MemoryError:
+        raise
+    # Pillow's readers, one for each format, raise errors of any kind when they stumble over damaged data.
+    except Exception as error:
         raise UndecodableError(" ".join(str(error).split()) or type(error).__name__) from error
 
 

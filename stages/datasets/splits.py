@@ -34,11 +34,22 @@ def require_same_classes(splits: Mapping[str, Split], name: str) -> None:
                 "the same classes in both"
             )
     for split_name, split in splits.items():
+        _require_labels(split, f"dataset {name}: its {split_name} split")
         if empty := without_image(split):
             raise UserError(
                 f"dataset {name}: its {split_name} split has no image of the class {empty[0]!r}; expected some of "
                 f"each of its {len(split.classes)} classes"
             )
+
+
+def _require_labels(split: Split, what: str) -> None:
+    """Raise the error for labels that are not one an image, or of no class."""
+    if len(split.labels) != len(split.images):
+        raise UserError(f"{what} has {len(split.images)} images and {len(split.labels)} labels; expected as many")
+    if split.labels.ndim == 1 and len(split.labels):
+        lowest, highest, last = int(split.labels.min()), int(split.labels.max()), len(split.classes) - 1
+        if lowest < -1 or highest > last:
+            raise UserError(f"{what} has labels from {lowest} to {highest}; expected 0 to {last}, or -1 for none")
 
 
 def without_image(split: Split) -> list[str]:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from stages.artifacts.rows import read_rows
-from stages.errors import UserError
+from stages.errors import UserError, different
 from stages.figures.style import OKABE_ITO, drawing
 
 if TYPE_CHECKING:
@@ -31,6 +31,7 @@ def draw(histories: Sequence[Path], names: Sequence[str], path: Path) -> None:
     """Draw the losses of ``histories``, titled by ``names``; one without an epoch is named under the figure."""
     if len(histories) != len(names):
         raise UserError(f"{len(histories)} histories but {len(names)} names: expected a name for each, in their order")
+    different(names=names)
     losses = {name: read_losses(history) for history, name in zip(histories, names, strict=True)}
     trained = by_student({name: curve for name, curve in losses.items() if curve[0]})
     idle = [name for name, (epochs, _) in losses.items() if not epochs]

@@ -54,6 +54,7 @@ def drawing(path: Path, height: float, layout: Literal["constrained"] | None = "
         "font.size": 10,
         "hatch.linewidth": 0.6,
         "svg.hashsalt": "distillery",
+        "text.parse_math": False,  # A name may have dollars in it.
     }
     with mpl.rc_context(settings):
         figure = Figure(figsize=(WIDTH, height), dpi=DPI, layout=layout)

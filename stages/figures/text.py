@@ -14,17 +14,14 @@ SHORTEST = 6
 @functools.cache
 def width_of(text: str, size: float, weight: str = "normal") -> float:
     """The width of a text's widest line, in inches."""
+    from matplotlib import rc_context
     from matplotlib.font_manager import FontProperties
     from matplotlib.textpath import TextPath
 
     font = FontProperties(weight=weight)
-    return (
-        max(
-            (TextPath((0, 0), line, size, prop=font).get_extents().x1 for line in text.splitlines() if line.strip()),
-            default=0.0,
-        )
-        / 72
-    )
+    with rc_context({"text.parse_math": False}):
+        lines = [TextPath((0, 0), line, size, prop=font) for line in text.splitlines() if line.strip()]
+    return max((line.get_extents().x1 for line in lines), default=0.0) / 72
 
 
 def broken(text: str, characters: int, breaks: Sequence[str] = BREAKS) -> str:

@@ -5,7 +5,7 @@ import math
 from collections.abc import Mapping
 from pathlib import Path
 
-from stages.artifacts.rows import read_rows
+from stages.artifacts.rows import finite, read_rows
 from stages.errors import UserError
 
 COLUMNS = ("group", "row", "column", "value", "unit", "mean", "std", "reported", "difference", "seeds")
@@ -33,7 +33,10 @@ def read_points(path: Path) -> list[Point]:
     Raises:
         UserError: not such a table, or one without a cell.
     """
-    points = [_point(row) for row in read_rows(path, COLUMNS, "write_table")]
+    try:
+        points = [_point(row) for row in read_rows(path, COLUMNS, "write_table")]
+    except ValueError as error:
+        raise UserError(f"{path}: {error}; expected what write_table writes") from None
     if not points:
         raise UserError(f"{path}: has no cells, so there is nothing to draw")
     return points
@@ -41,7 +44,9 @@ def read_points(path: Path) -> list[Point]:
 
 def _point(row: Mapping[str, str]) -> Point:
     group, where, column, value, unit, *numbers, seeds = (row[name] for name in COLUMNS)
-    mean, std, reported, difference = (float(number) if number else None for number in numbers)
+    mean, std, reported, difference = (finite(number) if number else None for number in numbers)
+    if std is not None and std < 0:
+        raise ValueError(f"a deviation is {std:g}")
     return Point(group, where, column, value, unit, mean, std, reported, difference, len(seeds.split()))
 
 

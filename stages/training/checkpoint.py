@@ -3,13 +3,13 @@
 import contextlib
 import dataclasses
 import logging
-import zipfile
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from stages import processes
+from stages.artifacts import torch_archive
 from stages.artifacts.atomic import atomic, partial_of
 
 logger = logging.getLogger("stages")
@@ -40,15 +40,11 @@ class Checkpoint:
         if not self.path.exists():
             return None
         try:
-            # torch.load takes numbers as they come; the archive has a checksum of each tensor.
-            with zipfile.ZipFile(self.path) as archive:
-                if broken := archive.testzip():
-                    raise zipfile.BadZipFile(f"{broken} has another checksum")
-            state: dict[str, Any] = torch.load(self.path, map_location="cpu", weights_only=True)
+            state: dict[str, Any] = torch_archive.load(self.path)
             key = state["key"]
         except OSError:
             raise
-        except Exception as error:  # Of what is damaged, the libraries raise errors of many kinds.
+        except Exception as error:
             # Saved whole or not at all, so this is the file system's doing, and rare; the state before it is gone.
             reason = str(error).partition("\n")[0] or type(error).__name__
             logger.warning("%s: damaged, not a readable checkpoint (%s); starting anew", self.path, reason)

@@ -143,7 +143,7 @@ def _size(image: Path) -> tuple[float, float]:
     try:
         with Image.open(image) as file:
             return file.size
-    except OSError:
+    except (OSError, Image.DecompressionBombError):
         return math.inf, math.inf
 
 
@@ -155,6 +155,8 @@ def _parsed(path: Path) -> ElementTree.Element:
         raise UserError(f"{path}: no such annotation, but a list has its image; unpack the dataset anew") from error
     except ElementTree.ParseError as error:
         raise UserError(f"{path}: line {error.position[0]} is not readable XML ({error}); unpack it anew") from error
+    except (ValueError, LookupError) as error:  # of an encoding that expat does not know
+        raise UserError(f"{path}: is not readable XML ({error}); save it as UTF-8") from error
 
 
 def _text(found: ElementTree.Element, name: str, where: str) -> str:
