@@ -332,6 +332,8 @@ def test_another_architectures_checkpoint_is_refused(
         ({"normalisation": "swaw"}, "catalogue.toml: toy: unknown normalisation 'swaw': did you mean 'swav'?"),
         ({"interpolation": "bicubik"}, "toy: unknown interpolation 'bicubik': did you mean 'bicubic'?"),
         ({"size": "48"}, "catalogue.toml: toy: size is '48'; expected a whole number"),
+        ({"url": 3}, "catalogue.toml: toy: url is 3; expected text"),
+        ({"normalisation": ["swav"]}, "catalogue.toml: toy: normalisation is ['swav']; expected text"),
         ({"layout": "dinno"}, "unknown checkpoint layout 'dinno': did you mean 'dino'?"),
     ],
 )
@@ -343,13 +345,21 @@ def test_a_wrong_catalogue_is_one_line(
     assert not server.requests
 
 
-@pytest.mark.parametrize(("text", "message"), [(None, "no such catalogue"), ("[toy", "not a TOML file: ")])
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (None, "no such catalogue"),
+        ("[toy", "not a TOML file: "),
+        ("x = 1", "x is 1; expected a table, [x]"),
+        ("# \xff", "not a TOML file: "),
+    ],
+)
 def test_a_catalogue_that_cannot_be_read_is_one_line(
     text: str | None, message: str, arguments: dict[str, object], tmp_path: Path
 ) -> None:
     (tmp_path / "catalogue.toml").unlink()
     if text is not None:
-        (tmp_path / "catalogue.toml").write_text(text)
+        (tmp_path / "catalogue.toml").write_bytes(text.encode("latin-1"))
     assert f"{tmp_path / 'catalogue.toml'}: {message}" in refused(arguments)
 
 

@@ -115,6 +115,8 @@ def test_a_published_list_needs_its_dataset_and_percent_alone(tmp_path: Path, tr
         ("# percent: 30\n1\n", "has no line '# fingerprint: ...'"),
         ("# fingerprint: fingerprint-of-toy\n1\n", "has no line '# percent: ...'"),
         ("# fingerprint: x\n# percent: some\n1\n", "its percent is 'some'"),
+        (f"# fingerprint: x\n# percent: {'9' * 5000}\n1\n", "its percent is '99"),
+        (f"# percent: 30\n{'9' * 20}\n", "line 2 is '99"),
         ("# fingerprint: x\n# percent: 30\n# images: 3\n1\n2\n", "lists 2 rows, 2 of them different; expected 3"),
         ("# fingerprint: x\n# percent: 30\n1\n1\n", "lists 2 rows, 1 of them different"),
         ("# fingerprint: another\n# percent: 30\n1\n", r"but .*train\.h5 holds toy \(fingerprint-"),

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import math
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -341,7 +342,17 @@ def test_numbers_of_a_paper_are_read_whatever_their_form(paper: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "numbers", [{"Ours": 3}, {"Ours": {"NN": "many"}}, {"Ours": {"NN": {"value": 1, "x": 2}}}, [1]]
+    "numbers",
+    [
+        {"Ours": 3},
+        {"Ours": {"NN": "many"}},
+        {"Ours": {"NN": {"value": 1, "x": 2}}},
+        {"Ours": {"NN": {"value": "57"}}},
+        {"Ours": {"NN": {"value": None}}},
+        {"Ours": {"NN": {"value": 57, "deviation": "1"}}},
+        {"Ours": {"NN": math.nan}},
+        [1],
+    ],
 )
 def test_refuses_numbers_of_another_form(tmp_path: Path, numbers: object) -> None:
     path = tmp_path / "paper.yaml"

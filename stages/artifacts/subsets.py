@@ -63,15 +63,15 @@ def read_subset(path: Path) -> Subset:
     for number, line in enumerate(text.splitlines(), start=1):
         if fact := re.fullmatch(r"#\s*(\w+):\s*(.*?)\s*", line):
             facts[fact[1]] = fact[2]
-        elif re.fullmatch(r"\d+", line.strip()):
+        elif re.fullmatch(r"\d{1,18}", line.strip()):
             rows.append(int(line))
         elif line.strip() and not line.startswith("#"):
             raise UserError(f"{path}: line {number} is {line!r}; expected a row's index, or a comment after '#'")
     for key in ("fingerprint", "percent"):
         if key not in facts:
             raise UserError(f"{path}: has no line '# {key}: ...'; expected one, of the train split it lists rows of")
-    if not re.fullmatch(r"\d+", facts["percent"]):
-        raise UserError(f"{path}: its percent is {facts['percent']!r}; expected a whole number")
+    if not re.fullmatch(r"\d{1,3}", facts["percent"]):
+        raise UserError(f"{path}: its percent is {facts['percent']!r}; expected a whole number, 100 at most")
     if len(set(rows)) != len(rows) or facts.get("images", str(len(rows))) != str(len(rows)):
         raise UserError(
             f"{path}: lists {len(rows)} rows, {len(set(rows))} of them different; expected "

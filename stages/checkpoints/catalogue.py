@@ -13,6 +13,8 @@ CATALOGUE = Path(__file__).with_name("catalogue.toml")
 
 INTERPOLATIONS = ("bilinear", "bicubic")
 
+KINDS: dict[Any, str] = {str: "text", int: "a whole number"}
+
 
 @dataclasses.dataclass(frozen=True)
 class Entry:
@@ -56,7 +58,7 @@ def read(path: Path = CATALOGUE) -> dict[str, Entry]:
             tables = tomllib.load(file)
     except FileNotFoundError:
         raise UserError(f"{path}: no such catalogue") from None
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: not a TOML file: {error}") from None
     return {name: _entry(name, table, path) for name, table in tables.items()}
 
@@ -69,11 +71,16 @@ def named(name: str, path: Path = CATALOGUE) -> Entry:
     return entries[name]
 
 
-def _entry(name: str, table: dict[str, Any], path: Path) -> Entry:
+def _entry(name: str, table: Any, path: Path) -> Entry:
     fields = {field.name: field for field in dataclasses.fields(Entry) if field.name != "name"}
-    for key in table:
+    if not isinstance(table, dict):
+        raise UserError(f"{path}: {name} is {table!r}; expected a table, [{name}]")
+    for key, value in table.items():
         if key not in fields:
             raise UserError(f"{path}: {name}: {unknown('key', key, fields)}")
+        kind: Any = fields[key].type
+        if kind in KINDS and not isinstance(value, kind):
+            raise UserError(f"{path}: {name}: {key} is {value!r}; expected {KINDS[kind]}")
     missing = [
         key
         for key, field in fields.items()
@@ -87,6 +94,4 @@ def _entry(name: str, table: dict[str, Any], path: Path) -> Entry:
         raise UserError(f"{path}: {name}: {unknown('normalisation', table['normalisation'], NORMALISATIONS)}")
     if table.get("interpolation", "bilinear") not in INTERPOLATIONS:
         raise UserError(f"{path}: {name}: {unknown('interpolation', table['interpolation'], INTERPOLATIONS)}")
-    if not isinstance(table["size"], int):
-        raise UserError(f"{path}: {name}: size is {table['size']!r}; expected a whole number")
     return Entry(name=name, **table)

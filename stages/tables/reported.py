@@ -1,6 +1,7 @@
 """What a paper reports: one table of workflow/papers/<paper>.yaml."""
 
 import dataclasses
+import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -88,8 +89,8 @@ def _numbers(rows: Mapping[Any, Any]) -> Iterator[tuple[Place, Number]]:
 
 
 def _number(entry: Any) -> Number:
-    if isinstance(entry, Mapping):
-        return Number(**entry)
-    if isinstance(entry, bool) or not isinstance(entry, (int, float)):
-        raise TypeError(f"{entry!r} is no number")
-    return Number(entry)
+    found = Number(**entry) if isinstance(entry, Mapping) else Number(entry)
+    for number in (found.value, 0 if found.deviation is None else found.deviation):
+        if isinstance(number, bool) or not isinstance(number, (int, float)) or not math.isfinite(number):
+            raise TypeError(f"{number!r} is no number")
+    return found
