@@ -130,7 +130,7 @@ def test_a_training_on_two_nodes_runs_in_its_image_on_each_and_not_again_on_one(
     for name in ("torch.sif", "faiss.sif"):
         (project.path / "containers" / name).touch()
     project.replace(PROFILE, "&training {cpus_per_task: 8}", "&training {cpus_per_task: 1, nodes: 2, gpu: 2}")
-    for rule in ("embed", "embed_shard", "embed_view", "linear_probe", "layer_probe", "voc_detection"):
+    for rule in ("embed", "embed_shard", "embed_view", "linear_probe", "layer_probe", "voc_detection", "cost"):
         project.replace(PROFILE, f"  {rule}: *training\n", "")
     assert project.snakemake("results/datasets/numerals/train.h5").returncode == 0
     weights = "results/encoders/teacher/weights.safetensors"
