@@ -2,13 +2,13 @@
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from experiment.atomic import write_text
 from experiment.errors import ConfigError
 
 
@@ -32,10 +32,7 @@ def kept(config: Mapping[str, Any], folder: Path) -> Path:
     """Write the config as it is now below ``folder``, under a name of its content, and return the file."""
     text = json.dumps(config, indent=1)
     file = folder.absolute() / f"{hashlib.sha256(text.encode()).hexdigest()[:16]}.json"
-    file.parent.mkdir(parents=True, exist_ok=True)
-    partial = file.with_suffix(f".{os.getpid()}")
-    partial.write_text(text)
-    partial.replace(file)
+    write_text(file, text)
     return file
 
 

@@ -13,6 +13,7 @@ from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
+from experiment.atomic import write_text
 from experiment.errors import ConfigError
 
 MEMORY = Path(".snakemake") / "distillery" / "content"
@@ -134,7 +135,4 @@ def _recall(memory: Path) -> Iterator[Any]:
 
 
 def _remember(memory: Path, *lines: Any) -> None:
-    memory.parent.mkdir(parents=True, exist_ok=True)
-    temporary = memory.with_suffix(f".{os.getpid()}")
-    temporary.write_text("".join(f"{json.dumps(line)}\n" for line in lines))
-    temporary.replace(memory)
+    write_text(memory, "".join(f"{json.dumps(line)}\n" for line in lines))

@@ -12,7 +12,7 @@ from pathlib import Path
 from experiment.errors import ConfigError
 
 TRAININGS = ("pretrain", "distill", "distill_online")
-"""The rules whose jobs can use several nodes."""
+"""The rules that train an encoder; their jobs alone can use several nodes."""
 
 SECONDS_TO_MEET = 600
 """How long nodes wait for each other: one may load its image and its packages for minutes."""

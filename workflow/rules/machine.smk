@@ -85,7 +85,7 @@ def require_gpus():
     """Refuse a training that no CPU does: the jobs before it may take days."""
     if is_local and not machine.gpus(os.environ):
         for job in get_jobs_to_come():
-            if job.rule.name in ("pretrain", "distill", "distill_online"):
+            if job.rule.name in nodes.TRAININGS:
                 machine.refuse_gpu_only(job.wildcards.encoder, get_encoder(job.wildcards).options)
 
 
